@@ -1,0 +1,52 @@
+export type { AbortSignalLike } from "./abort.js";
+export { type Activation, activations } from "./activation.js";
+export type {
+  AllocOptions,
+  Backend,
+  BackendProvider,
+  Capabilities,
+  DeviceBuffer,
+  DeviceLoss,
+  DTypeUse,
+  MemoryReport,
+  ProbeResult,
+} from "./backend.js";
+export { adoptHandle, bufferHandle, defineBackend, forceLoss } from "./define-backend.js";
+export {
+  bytesPerElement,
+  type DType,
+  decode,
+  dtypes,
+  encode,
+  type FloatDType,
+  floatDTypes,
+  hostArray,
+  matchesDType,
+  type TypedArray,
+} from "./dtype.js";
+export { type ErrorCode, FlashMoeError } from "./errors.js";
+export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
+export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
+export { MemoryBudget } from "./memory-budget.js";
+export {
+  type AdamwCall,
+  type BatchNormBackwardCall,
+  type BatchNormEvaluationCall,
+  type BatchNormForwardCall,
+  type BatchNormTrainingCall,
+  type ExpertsBackwardCall,
+  type ExpertsForwardCall,
+  type LinearCall,
+  type MlpBackwardCall,
+  type MlpForwardCall,
+  type NormStatistics,
+  type OpCalls,
+  type OpName,
+  type Ops,
+  opNames,
+  type RouterSelectBackwardCall,
+  type RouterSelectForwardCall,
+  type TableGradients,
+} from "./ops.js";
+export { elementCount, Tensor } from "./tensor.js";
+export { transfer } from "./transfer.js";

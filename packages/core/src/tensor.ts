@@ -1,0 +1,70 @@
+import type { Backend, DeviceBuffer } from "./backend.js";
+import { type DType, decode, type TypedArray } from "./dtype.js";
+import { FlashMoeError } from "./errors.js";
+
+/** The number of elements of a shape. INVALID_ARGUMENT unless every size is an integer >= 0 and the product is exact. */
+export function elementCount(shape: readonly number[]): number {
+  let count = 1;
+  for (const size of shape) {
+    if (!Number.isSafeInteger(size) || size < 0) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `shape [${shape}] has the size ${size}; sizes are integers from 0`,
+      );
+    }
+    count *= size;
+  }
+  if (!Number.isSafeInteger(count)) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `shape [${shape}] has more than 2^53 - 1 elements`);
+  }
+  return count;
+}
+
+/** A device buffer with a shape: what models pass around. Owns its buffer. */
+export class Tensor implements Disposable {
+  readonly buffer: DeviceBuffer;
+  readonly shape: readonly number[];
+
+  /** INVALID_ARGUMENT if the shape does not have as many elements as the buffer. */
+  constructor(buffer: DeviceBuffer, shape: readonly number[]) {
+    if (elementCount(shape) !== buffer.length) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `shape [${shape}] has ${elementCount(shape)} elements, its buffer has ${buffer.length}`,
+      );
+    }
+    this.buffer = buffer;
+    this.shape = [...shape];
+  }
+
+  get backend(): Backend {
+    return this.buffer.backend;
+  }
+
+  get dtype(): DType {
+    return this.buffer.dtype;
+  }
+
+  get disposed(): boolean {
+    return this.buffer.disposed;
+  }
+
+  /** The numbers: Int32Array for i32, else Float32Array (exact for f16 and bf16 too). */
+  async read(): Promise<Float32Array | Int32Array> {
+    return decode(await this.readRaw(), this.dtype);
+  }
+
+  /** The elements as they are stored: raw bits in a Uint16Array for f16 and bf16. */
+  readRaw(): Promise<TypedArray> {
+    return this.backend.read(this.buffer);
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.buffer.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,34 @@
+import type { AbortSignalLike } from "./abort.js";
+import type { Backend } from "./backend.js";
+import { bytesPerElement } from "./dtype.js";
+import { Tensor } from "./tensor.js";
+
+/** Bytes that are on the host at once during a transfer. */
+const pieceBytes = 64 * 1024 * 1024;
+
+/**
+ * A copy of `tensor` on another backend (or the same), bit for bit, piece by piece through host memory.
+ * `signal` rejects with its reason between pieces; the target is then freed.
+ */
+export async function transfer(
+  tensor: Tensor,
+  target: Backend,
+  options: { signal?: AbortSignalLike } = {},
+): Promise<Tensor> {
+  options.signal?.throwIfAborted();
+  const { backend, buffer, dtype } = tensor;
+  const copy = target.alloc(dtype, buffer.length, { label: buffer.label, zeroed: false });
+  try {
+    const step = pieceBytes / bytesPerElement(dtype);
+    for (let offset = 0; offset < buffer.length; offset += step) {
+      const piece = await backend.read(buffer, offset, Math.min(step, buffer.length - offset));
+      options.signal?.throwIfAborted();
+      target.write(copy, piece, offset);
+    }
+    await target.sync();
+  } catch (error) {
+    copy.dispose();
+    throw error;
+  }
+  return new Tensor(copy, tensor.shape);
+}

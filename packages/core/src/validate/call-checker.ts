@@ -1,0 +1,121 @@
+import type { Backend, DeviceBuffer } from "../backend.js";
+import type { DType, FloatDType } from "../dtype.js";
+import { FlashMoeError } from "../errors.js";
+import type { OpName } from "../ops.js";
+
+/** Largest size, id and count: ids are i32. */
+const maxSize = 2 ** 31 - 1;
+
+/** What checks need of a backend. */
+export interface CheckedBackend extends Backend {
+  handleOf(name: string, buffer: DeviceBuffer): unknown;
+}
+
+/** Checks the fields of one call of one op; every complaint names op, field, value and what is accepted. */
+export class CallChecker {
+  readonly op: OpName;
+  readonly backend: CheckedBackend;
+  readonly #inputs: { name: string; handle: unknown }[] = [];
+  readonly #outputs: { name: string; handle: unknown }[] = [];
+
+  constructor(op: OpName, backend: CheckedBackend) {
+    this.op = op;
+    this.backend = backend;
+  }
+
+  fail(message: string): never {
+    throw new FlashMoeError("INVALID_ARGUMENT", `${this.op}: ${message}`);
+  }
+
+  /** A size: an integer from `min` to `max`. */
+  size(name: string, value: number, min = 0, max: number = maxSize): void {
+    if (!Number.isInteger(value) || value < min || value > max) {
+      this.fail(`${name} is ${String(value)}; takes an integer from ${min} to ${max}`);
+    }
+  }
+
+  /** A number of pairs or experts: must fit i32. */
+  product(name: string, value: number): void {
+    if (value > maxSize) this.fail(`${name} is ${value}; ids are 32-bit, so at most ${maxSize}`);
+  }
+
+  flag(name: string, value: boolean | undefined, optional = false): void {
+    if (typeof value !== "boolean" && !(optional && value === undefined)) {
+      this.fail(`${name} is ${String(value)}; takes true or false`);
+    }
+  }
+
+  oneOf<Value extends string>(name: string, value: Value, accepted: readonly Value[]): void {
+    if (!accepted.includes(value))
+      this.fail(`${name} is ${String(value)}; takes one of ${accepted.join(", ")}`);
+  }
+
+  /** A finite number in [min, max] or, with `below`, [min, max). */
+  number(name: string, value: number, min: number, max: number = Number.MAX_VALUE, below = false): void {
+    if (!(Number.isFinite(value) && value >= min && (below ? value < max : value <= max))) {
+      const range =
+        max === Number.MAX_VALUE ? `from ${min}` : `from ${min} ${below ? "to below" : "to"} ${max}`;
+      this.fail(`${name} is ${String(value)}; takes a finite number ${range}`);
+    }
+  }
+
+  accumulate(names: readonly string[] | undefined, accepted: readonly string[]): void {
+    if (names === undefined) return;
+    if (!Array.isArray(names)) this.fail(`accumulate is ${String(names)}; takes an array of output names`);
+    for (const name of names) {
+      if (!accepted.includes(name)) {
+        this.fail(
+          `accumulate has ${String(name)}; takes ${accepted.length === 0 ? "nothing here" : accepted.join(", ")}`,
+        );
+      }
+    }
+  }
+
+  input(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
+    this.#inputs.push({ name, handle: this.#buffer(name, buffer, length, accepted) });
+  }
+
+  /** An output, or a buffer that is updated in place. */
+  output(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
+    this.#outputs.push({ name, handle: this.#buffer(name, buffer, length, accepted) });
+  }
+
+  /** The storage dtype of a call, taken from one of its buffers. */
+  storage(name: string, buffer: DeviceBuffer): FloatDType {
+    this.#handle(name, buffer);
+    if (buffer.dtype === "i32") this.fail(`${name} is i32; takes f32, f16 or bf16`);
+    return buffer.dtype;
+  }
+
+  /** To be called last: no output may be the same memory as anything else in the call. */
+  noAliases(): void {
+    for (let i = 0; i < this.#outputs.length; i++) {
+      const output = this.#outputs[i];
+      for (const input of this.#inputs) {
+        if (input.handle === output.handle)
+          this.fail(`${output.name} is the same buffer as ${input.name}; outputs need their own`);
+      }
+      for (let j = 0; j < i; j++) {
+        if (this.#outputs[j].handle === output.handle) {
+          this.fail(`${output.name} is the same buffer as ${this.#outputs[j].name}; outputs need their own`);
+        }
+      }
+    }
+  }
+
+  #handle(name: string, buffer: DeviceBuffer): unknown {
+    return this.backend.handleOf(`${this.op}: ${name}`, buffer);
+  }
+
+  #buffer(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): unknown {
+    const handle = this.#handle(name, buffer);
+    if (!accepted.includes(buffer.dtype))
+      this.fail(`${name} is ${buffer.dtype}; takes ${accepted.join(" or ")}`);
+    if (buffer.length !== length) this.fail(`${name} has ${buffer.length} elements; takes ${length}`);
+    return handle;
+  }
+}
+
+export const anyFloat: readonly DType[] = ["f32", "f16", "bf16"];
+export const f32Only: readonly DType[] = ["f32"];
+export const i32Only: readonly DType[] = ["i32"];
