@@ -1,0 +1,158 @@
+// Makes a fresh clone ready on a machine that has Node and npm alone: installs the dependencies, builds the
+// packages. Does nothing, silently, when both are up to date. All output goes to stderr.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { acquireLock } from "./lock.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const stateDirectory = join(root, ".setup");
+const installedStamp = join(stateDirectory, "installed");
+const builtStamp = join(stateDirectory, "built");
+const typescript = join(root, "node_modules/typescript/bin/tsc");
+
+/** Installs and builds what is missing. Concurrent callers wait for each other. */
+export async function setUp() {
+  if (isInstalled() && isBuilt()) return;
+  mkdirSync(stateDirectory, { recursive: true });
+  const release = await acquireLock(join(stateDirectory, "lock"), (pid) =>
+    say(`waiting for another set-up (process ${pid})`),
+  );
+  process.once("exit", release);
+  try {
+    if (!isInstalled()) await install();
+    if (!isBuilt()) await build();
+  } finally {
+    process.off("exit", release);
+    release();
+  }
+}
+
+/** A set-up that fails says why in one line and ends the process. */
+export async function setUpOrExit() {
+  try {
+    await setUp();
+  } catch (error) {
+    say(error instanceof SetupError ? error.message : error.stack);
+    process.exit(1);
+  }
+}
+
+class SetupError extends Error {}
+
+function isInstalled() {
+  const modules = join(root, "node_modules/.modules.yaml"); // pnpm writes this last
+  if (!existsSync(modules) || !existsSync(typescript)) return false;
+  if (readStamp(installedStamp) === lockFileHash()) return true;
+  return modified(modules) >= modified(join(root, "pnpm-lock.yaml")); // installed by pnpm itself
+}
+
+async function install() {
+  say("installing dependencies");
+  const { packageManager } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const hash = lockFileHash();
+  // CI=true: pnpm must never ask a question here, as it does before it replaces a node_modules of another make.
+  const status = await run("npx", ["--yes", packageManager, "install", "--frozen-lockfile"], {
+    shell: process.platform === "win32",
+    env: { ...process.env, CI: "true" },
+  });
+  if (
+    status.output.match(/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|ETIMEDOUT|ERR_PNPM_META_FETCH_FAIL/)
+  ) {
+    if (status.code !== 0)
+      throw new SetupError("the package registry cannot be reached: the first set-up needs the network");
+  }
+  if (status.code !== 0)
+    throw new SetupError(`installing the dependencies failed (exit code ${status.code}), see above`);
+  writeFileSync(installedStamp, hash);
+}
+
+function isBuilt() {
+  if (!existsSync(builtStamp)) return false;
+  const packages = join(root, "packages");
+  const builtAt = modified(builtStamp);
+  if (modified(join(root, "tsconfig.base.json")) > builtAt) return false;
+  return readdirSync(packages).every((name) => {
+    const directory = join(packages, name);
+    if (!existsSync(join(directory, "package.json"))) return true;
+    return (
+      existsSync(join(directory, "dist/index.js")) &&
+      modified(join(directory, "tsconfig.json")) <= builtAt &&
+      newest(join(directory, "src")) <= builtAt
+    );
+  });
+}
+
+async function build() {
+  say("building");
+  const startedAt = new Date();
+  const { code } = await run(process.execPath, [typescript, "--build", root]);
+  if (code !== 0) throw new SetupError(`the build failed (exit code ${code}), see above`);
+  writeFileSync(builtStamp, "");
+  utimesSync(builtStamp, startedAt, startedAt); // what changed during the build is built the next time
+}
+
+/** Runs a command with its output on stderr; resolves with its exit code and what it printed. */
+function run(command, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], ...options });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk) => {
+        output += chunk;
+        process.stderr.write(chunk);
+      });
+    }
+    const forward = (signal) => child.kill(signal);
+    process.on("SIGINT", forward);
+    process.on("SIGTERM", forward);
+    const settle = (done) => {
+      process.off("SIGINT", forward);
+      process.off("SIGTERM", forward);
+      done();
+    };
+    child.once("error", (error) =>
+      settle(() => reject(new SetupError(`${command} did not start: ${error.message}`))),
+    );
+    child.once("close", (code, signal) =>
+      settle(() => (signal ? reject(new SetupError(`stopped by ${signal}`)) : resolve({ code, output }))),
+    );
+  });
+}
+
+function newest(directory) {
+  let latest = modified(directory); // a directory changes when a file in it comes or goes
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    latest = Math.max(latest, entry.isDirectory() ? newest(path) : modified(path));
+  }
+  return latest;
+}
+
+function modified(path) {
+  return statSync(path).mtimeMs;
+}
+
+function lockFileHash() {
+  return createHash("sha256")
+    .update(readFileSync(join(root, "pnpm-lock.yaml")))
+    .digest("hex");
+}
+
+function readStamp(path) {
+  return existsSync(path) ? readFileSync(path, "utf8") : undefined;
+}
+
+function say(message) {
+  process.stderr.write(`flash-moe: ${message}\n`);
+}
