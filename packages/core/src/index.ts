@@ -27,6 +27,7 @@ export {
 export { type ErrorCode, FlashMoeError } from "./errors.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
+export { initializeTensor, type LongJobOptions, type Progress } from "./initialize.js";
 export { MemoryBudget } from "./memory-budget.js";
 export {
   type AdamwCall,
@@ -48,5 +49,8 @@ export {
   type RouterSelectForwardCall,
   type TableGradients,
 } from "./ops.js";
+export { type AddTo, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
+export { SeededRandom } from "./random.js";
+export { Scope, withScope } from "./scope.js";
 export { elementCount, Tensor } from "./tensor.js";
 export { transfer } from "./transfer.js";
