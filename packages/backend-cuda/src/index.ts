@@ -1,1 +1,1 @@
-export {};
+export { cuda } from "./provider.js";

@@ -1,1 +1,1 @@
-export {};
+export { wasm } from "./provider.js";

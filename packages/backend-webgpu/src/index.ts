@@ -1,1 +1,1 @@
-export {};
+export { webgpu } from "./provider.js";
