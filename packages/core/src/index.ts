@@ -26,9 +26,11 @@ export {
 } from "./dtype.js";
 export { type ErrorCode, FlashMoeError } from "./errors.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
+export { countTokens } from "./hidden-states.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
 export { initializeTensor, type LongJobOptions, type Progress } from "./initialize.js";
 export { MemoryBudget } from "./memory-budget.js";
+export { cloneTensor, newTensor } from "./new-tensor.js";
 export {
   type AdamwCall,
   type BatchNormBackwardCall,
@@ -49,7 +51,7 @@ export {
   type RouterSelectForwardCall,
   type TableGradients,
 } from "./ops.js";
-export { type AddTo, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
+export { type AddTo, denseTarget, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
 export { SeededRandom } from "./random.js";
 export { Scope, withScope } from "./scope.js";
 export { elementCount, Tensor } from "./tensor.js";

@@ -1,3 +1,4 @@
+import { FlashMoeError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
 
 /** A weight that is learnt, under upstream's name ("down_embed.weight"). */
@@ -23,16 +24,19 @@ export class Gradients implements Disposable {
     this.parameters = parameters;
   }
 
+  /** Every tensor in it, once. */
+  tensors(): Tensor[] {
+    const tensors = new Set([this.hiddenStates]);
+    for (const gradient of this.parameters.values()) {
+      tensors.add(gradient.values);
+      if (gradient.layout === "compact") tensors.add(gradient.ids).add(gradient.count);
+    }
+    return [...tensors];
+  }
+
   /** Idempotent. */
   dispose(): void {
-    this.hiddenStates.dispose();
-    for (const gradient of this.parameters.values()) {
-      gradient.values.dispose();
-      if (gradient.layout === "compact") {
-        gradient.ids.dispose();
-        gradient.count.dispose();
-      }
-    }
+    for (const tensor of this.tensors()) tensor.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -47,4 +51,17 @@ export class Gradients implements Disposable {
 export interface AddTo {
   readonly hiddenStates?: Tensor;
   readonly parameters?: ReadonlyMap<string, ParameterGradient>;
+}
+
+/** The tensor of `addTo` that a dense gradient is added to, if there is one. INVALID_ARGUMENT for a compact one. */
+export function denseTarget(addTo: AddTo | undefined, name: string): Tensor | undefined {
+  const gradient = addTo?.parameters?.get(name);
+  if (gradient === undefined) return undefined;
+  if (gradient.layout !== "dense") {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `addTo has a compact gradient of ${name}; only dense ones are added to`,
+    );
+  }
+  return gradient.values;
 }

@@ -1,0 +1,209 @@
+import {
+  type Backend,
+  countTokens,
+  FlashMoeError,
+  type FloatDType,
+  initializeTensor,
+  type LongJobOptions,
+  type Parameter,
+  SeededRandom,
+  type Tensor,
+  transfer,
+  withScope,
+} from "@flash-moe/core";
+import { normEpsilon, normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
+import { freshStatistics, type RunningStatistics, transferStatistics } from "./norm-statistics.js";
+import { type RouterRecording, recordRouting } from "./router-recording.js";
+import { allocateRouting, type Routing, selectExperts } from "./routing.js";
+
+/** What a router is made of. It becomes the router's. */
+export interface RouterState {
+  /** Wr, [X + Y, H], storage dtype: the x keys' rows first. */
+  readonly weight: Tensor;
+  /** Needed unless `norm` is "none". */
+  readonly statistics?: RunningStatistics;
+  /** Training steps that the running statistics have seen. */
+  readonly batchesTracked?: number;
+}
+
+/**
+ * Cartesian Product Router: picks k of X * Y experts per token from X + Y logits, exactly.
+ *
+ * `l = norm(x) Wr^T`, then per token the k pairs (i, j) with the largest
+ * `(lx[i] - max lx) + (ly[j] - max ly)`; expert id = i * Y + j; routing weight =
+ * `exp(log_softmax(lx)[i] + log_softmax(ly)[j])` (OmniMoE, arXiv 2602.05711, Eqs. 9 to 11).
+ */
+export class CartesianRouter implements Disposable {
+  readonly config: RouterConfig;
+  #weight: Tensor;
+  #statistics: RunningStatistics | undefined;
+  #batchesTracked: number;
+
+  /** INVALID_ARGUMENT if the state does not fit the configuration. */
+  constructor(config: RouterConfig, state: RouterState) {
+    validateRouterConfig(config);
+    const features = normFeatures(config);
+    expectShape("weight", state.weight, [config.keysX + config.keysY, config.hiddenSize]);
+    if (features > 0) {
+      if (state.statistics === undefined) {
+        throw new FlashMoeError(
+          "INVALID_ARGUMENT",
+          `statistics are missing; norm ${config.norm} needs ${features} of them`,
+        );
+      }
+      expectShape("statistics.mean", state.statistics.mean, [features]);
+      expectShape("statistics.variance", state.statistics.variance, [features]);
+    }
+    this.config = Object.freeze({ ...config });
+    this.#weight = state.weight;
+    this.#statistics = features > 0 ? state.statistics : undefined;
+    this.#batchesTracked = state.batchesTracked ?? 0;
+  }
+
+  /** A router with fresh weights, uniform in +-1 / sqrt(H) as PyTorch's Linear. Default seed 0, dtype f32. */
+  static async create(
+    backend: Backend,
+    config: RouterConfig,
+    options: LongJobOptions & { readonly seed?: number; readonly dtype?: FloatDType } = {},
+  ): Promise<CartesianRouter> {
+    validateRouterConfig(config);
+    const random = new SeededRandom(options.seed ?? 0);
+    const bound = 1 / Math.sqrt(config.hiddenSize);
+    const shape = [config.keysX + config.keysY, config.hiddenSize];
+    const next = (): number => random.uniform(-bound, bound);
+    const weight = await initializeTensor(
+      backend,
+      "router_gate.weight",
+      shape,
+      options.dtype ?? "f32",
+      next,
+      options,
+    );
+    try {
+      const features = normFeatures(config);
+      return new CartesianRouter(config, {
+        weight,
+        statistics: features > 0 ? freshStatistics(backend, features) : undefined,
+      });
+    } catch (error) {
+      weight.dispose();
+      throw error;
+    }
+  }
+
+  get backend(): Backend {
+    return this.#weight.backend;
+  }
+
+  get dtype(): FloatDType {
+    return this.#weight.dtype as FloatDType;
+  }
+
+  /** Running statistics of the norm; undefined with norm "none". */
+  get statistics(): RunningStatistics | undefined {
+    return this.#statistics;
+  }
+
+  /** Training steps that the running statistics have seen (PyTorch's num_batches_tracked). */
+  get batchesTracked(): number {
+    return this.#batchesTracked;
+  }
+
+  /** The weights, as they are now: `moveTo` replaces them. */
+  parameters(): Parameter[] {
+    return [{ name: "router_gate.weight", tensor: this.#weight }];
+  }
+
+  /** Routes hidden states [..., H] with the running statistics. The caller owns the result. */
+  forward(hiddenStates: Tensor): Routing {
+    const { hiddenSize, keysX, keysY, norm } = this.config;
+    const tokens = this.#countTokens(hiddenStates);
+    const statistics = this.#statistics && {
+      mean: this.#statistics.mean.buffer,
+      variance: this.#statistics.variance.buffer,
+      epsilon: normEpsilon,
+    };
+    return withScope(
+      (scope) => {
+        const routing = scope.own(allocateRouting(this.backend, this.config, tokens));
+        this.backend.ops.linear({
+          rows: tokens,
+          inner: hiddenSize,
+          columns: keysX + keysY,
+          a: hiddenStates.buffer,
+          b: this.#weight.buffer,
+          transposeB: true,
+          output: routing.logits.buffer,
+          inputNorm: norm === "hidden" ? statistics : undefined,
+          outputNorm: norm === "logits" ? statistics : undefined,
+        });
+        selectExperts(this.config, routing, tokens);
+        return routing;
+      },
+      (routing) => [routing],
+    );
+  }
+
+  /**
+   * Routes hidden states [..., H] and keeps what the backward needs. In training mode (the default) the
+   * norm uses the statistics of this batch (at least 2 tokens) and updates the running ones; otherwise
+   * it uses the running ones as they are now. The hidden states must live until the backward is done.
+   */
+  record(hiddenStates: Tensor, options: { readonly training?: boolean } = {}): RouterRecording {
+    const training = options.training ?? true;
+    const tokens = this.#countTokens(hiddenStates);
+    const recording = recordRouting(
+      this.config,
+      this.#weight,
+      this.#statistics,
+      hiddenStates,
+      tokens,
+      training,
+    );
+    if (training && this.#statistics !== undefined) this.#batchesTracked++;
+    return recording;
+  }
+
+  /** Moves weights and statistics to another backend, bit for bit. When it fails, nothing has changed. */
+  async moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    if (target === this.backend) return;
+    const weight = await transfer(this.#weight, target, options);
+    try {
+      const old = this.#statistics;
+      const statistics = old && (await transferStatistics(old, target, options));
+      this.#weight.dispose();
+      old?.mean.dispose();
+      old?.variance.dispose();
+      this.#weight = weight;
+      this.#statistics = statistics;
+    } catch (error) {
+      weight.dispose();
+      throw error;
+    }
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.#weight.dispose();
+    this.#statistics?.mean.dispose();
+    this.#statistics?.variance.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #countTokens(hiddenStates: Tensor): number {
+    return countTokens("hiddenStates", hiddenStates, {
+      backend: this.backend,
+      hiddenSize: this.config.hiddenSize,
+      dtype: this.dtype,
+    });
+  }
+}
+
+function expectShape(name: string, tensor: Tensor, shape: readonly number[]): void {
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `${name} has the shape [${tensor.shape}]; takes [${shape}]`);
+  }
+}

@@ -1,0 +1,35 @@
+import { bytesPerElement, type FloatDType } from "@flash-moe/core";
+import { normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
+
+export interface RouterMemoryEstimate {
+  /** Weights and running statistics. */
+  readonly parameterBytes: number;
+  /** The gradient of the weights. */
+  readonly gradientBytes: number;
+  /** Logits, ids and routing weights of one batch. */
+  readonly routingBytes: number;
+  /** What a recorded batch keeps beside its routing. */
+  readonly savedBytes: number;
+  /** What a backward needs at its peak beside the gradients, without a backend's own scratch. */
+  readonly backwardBytes: number;
+}
+
+/** Buffers of a router on any backend, in bytes, before anything is allocated. */
+export function estimateRouterMemory(
+  config: RouterConfig,
+  tokens: number,
+  dtype: FloatDType,
+): RouterMemoryEstimate {
+  validateRouterConfig(config);
+  const { hiddenSize, norm, topK } = config;
+  const keys = config.keysX + config.keysY;
+  const features = normFeatures(config);
+  const normalised = norm === "hidden" ? 2 * tokens * hiddenSize : norm === "logits" ? tokens * keys : 0;
+  return {
+    parameterBytes: keys * hiddenSize * bytesPerElement(dtype) + 8 * features,
+    gradientBytes: 4 * keys * hiddenSize,
+    routingBytes: 4 * tokens * (keys + 2 * topK),
+    savedBytes: 8 * features + 4 * tokens * features,
+    backwardBytes: 4 * (tokens * keys + normalised),
+  };
+}

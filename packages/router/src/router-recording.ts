@@ -1,0 +1,286 @@
+import {
+  type AddTo,
+  cloneTensor,
+  denseTarget,
+  FlashMoeError,
+  Gradients,
+  newTensor,
+  type ParameterGradient,
+  type Tensor,
+  withScope,
+} from "@flash-moe/core";
+import { normEpsilon, normFeatures, normMomentum, type RouterConfig } from "./config.js";
+import type { RunningStatistics } from "./norm-statistics.js";
+import { allocateRouting, type Routing, selectExperts } from "./routing.js";
+
+/** What the norm of one recorded step used, and what it normalised. */
+interface SavedNorm {
+  /** [features], f32. */
+  readonly mean: Tensor;
+  /** [features], f32. */
+  readonly variance: Tensor;
+  /** The logits before the norm, [T, X + Y], f32; with norm "hidden", the hidden states themselves. */
+  readonly input: Tensor;
+}
+
+/** Gradients that reach the router from outside. At least one is needed. */
+export interface RouterOutputGradients {
+  /** With respect to the routing weights, [T, k], f32. */
+  readonly weights?: Tensor;
+  /** With respect to the router logits, [T, X + Y], f32: of a balance loss or z-loss. */
+  readonly logits?: Tensor;
+}
+
+/**
+ * One routed batch and what its backward needs. The hidden states belong to the caller and must live
+ * until the backward is done.
+ */
+export class RouterRecording implements Disposable {
+  readonly routing: Routing;
+  readonly #config: RouterConfig;
+  readonly #weight: Tensor;
+  readonly #hiddenStates: Tensor;
+  readonly #tokens: number;
+  readonly #training: boolean;
+  readonly #norm: SavedNorm | undefined;
+
+  constructor(
+    config: RouterConfig,
+    weight: Tensor,
+    hiddenStates: Tensor,
+    tokens: number,
+    training: boolean,
+    routing: Routing,
+    norm: SavedNorm | undefined,
+  ) {
+    this.#config = config;
+    this.#weight = weight;
+    this.#hiddenStates = hiddenStates;
+    this.#tokens = tokens;
+    this.#training = training;
+    this.routing = routing;
+    this.#norm = norm;
+  }
+
+  /**
+   * Gradients of the hidden states and of `router_gate.weight`, through the batch statistics in training
+   * mode. With `addTo`, added to tensors of the caller. May be called more than once.
+   */
+  backward(outputs: RouterOutputGradients, options: { readonly addTo?: AddTo } = {}): Gradients {
+    const { keysX, keysY, hiddenSize, norm } = this.#config;
+    const keys = keysX + keysY;
+    const tokens = this.#tokens;
+    const { backend } = this.#weight;
+    const { ops } = backend;
+    const addedWeight = denseTarget(options.addTo, "router_gate.weight");
+    const addedStates = options.addTo?.hiddenStates;
+    return withScope(
+      (scope) => {
+        const states = addedStates ?? scope.own(newTensor(backend, this.#hiddenStates.shape));
+        const weight = addedWeight ?? scope.own(newTensor(backend, [keys, hiddenSize]));
+        const accumulateStates = addedStates && (["gradInput"] as const);
+
+        const gradLogits = scope.own(this.#gradLogits(outputs));
+        let gradProjection = gradLogits;
+        if (norm === "logits" && this.#norm !== undefined) {
+          gradProjection = scope.own(newTensor(backend, [tokens, keys]));
+          ops.batchNormBackward({
+            ...this.#normCall(this.#norm, keys),
+            gradOutput: gradLogits.buffer,
+            gradInput: gradProjection.buffer,
+          });
+        }
+
+        // Wr saw the normalised hidden states: they are cheaper to make again than to keep.
+        let projected = this.#hiddenStates;
+        if (norm === "hidden" && this.#norm !== undefined) {
+          projected = scope.own(newTensor(backend, [tokens, hiddenSize]));
+          ops.batchNormForward({
+            ...this.#normCall(this.#norm, hiddenSize),
+            training: false,
+            output: projected.buffer,
+          });
+        }
+        ops.linear({
+          rows: keys,
+          inner: tokens,
+          columns: hiddenSize,
+          a: gradProjection.buffer,
+          transposeA: true,
+          b: projected.buffer,
+          output: weight.buffer,
+          accumulate: addedWeight && ["output"],
+        });
+
+        const toStates = {
+          rows: tokens,
+          inner: keys,
+          columns: hiddenSize,
+          a: gradProjection.buffer,
+          b: this.#weight.buffer,
+        };
+        if (norm === "hidden" && this.#norm !== undefined) {
+          const gradNormalised = scope.own(newTensor(backend, [tokens, hiddenSize]));
+          ops.linear({ ...toStates, output: gradNormalised.buffer });
+          ops.batchNormBackward({
+            ...this.#normCall(this.#norm, hiddenSize),
+            gradOutput: gradNormalised.buffer,
+            gradInput: states.buffer,
+            accumulate: accumulateStates,
+          });
+        } else {
+          ops.linear({ ...toStates, output: states.buffer, accumulate: accumulateStates && ["output"] });
+        }
+        const gradient: ParameterGradient = { layout: "dense", values: weight };
+        return new Gradients(states, new Map([["router_gate.weight", gradient]]));
+      },
+      (gradients) => gradients.tensors(),
+    );
+  }
+
+  /** Frees the routing and what was saved. Idempotent. */
+  dispose(): void {
+    this.routing.dispose();
+    if (this.#norm === undefined) return;
+    this.#norm.mean.dispose();
+    this.#norm.variance.dispose();
+    if (this.#norm.input !== this.#hiddenStates) this.#norm.input.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #gradLogits(outputs: RouterOutputGradients): Tensor {
+    const { keysX, keysY, topK, normalizeWeights } = this.#config;
+    if (outputs.weights === undefined && outputs.logits === undefined) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        "gradients of weights and logits are both missing; takes at least one",
+      );
+    }
+    if (outputs.logits !== undefined && outputs.logits.buffer.length !== this.routing.logits.buffer.length) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `the gradient of the logits has the shape [${outputs.logits.shape}]; takes [${this.routing.logits.shape}]`,
+      );
+    }
+    return withScope(
+      (scope) => {
+        const gradLogits = scope.own(
+          outputs.logits
+            ? cloneTensor(outputs.logits)
+            : newTensor(this.#weight.backend, this.routing.logits.shape),
+        );
+        if (outputs.weights !== undefined) {
+          this.#weight.backend.ops.routerSelectBackward({
+            tokens: this.#tokens,
+            keysX,
+            keysY,
+            topK,
+            normalizeWeights,
+            logits: this.routing.logits.buffer,
+            ids: this.routing.ids.buffer,
+            gradWeights: outputs.weights.buffer,
+            gradLogits: gradLogits.buffer,
+            accumulate: outputs.logits && ["gradLogits"],
+          });
+        }
+        return gradLogits;
+      },
+      (gradLogits) => [gradLogits],
+    );
+  }
+
+  #normCall(norm: SavedNorm, features: number) {
+    return {
+      tokens: this.#tokens,
+      features,
+      training: this.#training,
+      epsilon: normEpsilon,
+      input: norm.input.buffer,
+      mean: norm.mean.buffer,
+      variance: norm.variance.buffer,
+    };
+  }
+}
+
+/** Runs the router and saves what the backward needs. Memory is taken first, so that a failure changes nothing. */
+export function recordRouting(
+  config: RouterConfig,
+  weight: Tensor,
+  statistics: RunningStatistics | undefined,
+  hiddenStates: Tensor,
+  tokens: number,
+  training: boolean,
+): RouterRecording {
+  const { backend } = weight;
+  const { norm, hiddenSize, keysX, keysY } = config;
+  const features = normFeatures(config);
+  const saved: Tensor[] = [];
+  return withScope(
+    (scope) => {
+      const routing = scope.own(allocateRouting(backend, config, tokens));
+      const project = (input: Tensor, output: Tensor): void =>
+        backend.ops.linear({
+          rows: tokens,
+          inner: hiddenSize,
+          columns: keysX + keysY,
+          a: input.buffer,
+          b: weight.buffer,
+          transposeB: true,
+          output: output.buffer,
+        });
+      if (statistics === undefined) {
+        project(hiddenStates, routing.logits);
+        selectExperts(config, routing, tokens);
+        return new RouterRecording(config, weight, hiddenStates, tokens, training, routing, undefined);
+      }
+
+      const mean = scope.own(training ? newTensor(backend, [features]) : cloneTensor(statistics.mean));
+      const variance = scope.own(
+        training ? newTensor(backend, [features]) : cloneTensor(statistics.variance),
+      );
+      const between = scope.own(newTensor(backend, [tokens, features]));
+      const normalise = (input: Tensor, output: Tensor): void => {
+        const call = {
+          tokens,
+          features,
+          epsilon: normEpsilon,
+          input: input.buffer,
+          output: output.buffer,
+          mean: mean.buffer,
+          variance: variance.buffer,
+        };
+        backend.ops.batchNormForward(
+          training
+            ? {
+                ...call,
+                training,
+                momentum: normMomentum,
+                runningMean: statistics.mean.buffer,
+                runningVariance: statistics.variance.buffer,
+              }
+            : { ...call, training },
+        );
+      };
+      if (norm === "hidden") {
+        normalise(hiddenStates, between);
+        project(between, routing.logits);
+      } else {
+        project(hiddenStates, between);
+        normalise(between, routing.logits);
+        saved.push(between);
+      }
+      selectExperts(config, routing, tokens);
+      saved.push(mean, variance);
+      const input = norm === "hidden" ? hiddenStates : between;
+      return new RouterRecording(config, weight, hiddenStates, tokens, training, routing, {
+        mean,
+        variance,
+        input,
+      });
+    },
+    (recording) => [recording.routing, ...saved],
+  );
+}

@@ -1,0 +1,58 @@
+import { type Backend, newTensor, type Tensor, withScope } from "@flash-moe/core";
+import type { RouterConfig } from "./config.js";
+
+/** Which experts each token goes to, and how much. Owns its tensors. */
+export class Routing implements Disposable {
+  /** The router logits, [T, X + Y], f32, after the norm: the x keys first. */
+  readonly logits: Tensor;
+  /** Expert ids i * Y + j, [T, k], i32, best first. */
+  readonly ids: Tensor;
+  /** Routing weights, [T, k], f32. */
+  readonly weights: Tensor;
+
+  constructor(logits: Tensor, ids: Tensor, weights: Tensor) {
+    this.logits = logits;
+    this.ids = ids;
+    this.weights = weights;
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.logits.dispose();
+    this.ids.dispose();
+    this.weights.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Tensors for the routing of `tokens` tokens, contents unspecified. */
+export function allocateRouting(backend: Backend, config: RouterConfig, tokens: number): Routing {
+  const { keysX, keysY, topK } = config;
+  return withScope(
+    (scope) =>
+      new Routing(
+        scope.own(newTensor(backend, [tokens, keysX + keysY], "f32", "router logits")),
+        scope.own(newTensor(backend, [tokens, topK], "i32", "expert ids")),
+        scope.own(newTensor(backend, [tokens, topK], "f32", "routing weights")),
+      ),
+    (routing) => [routing.logits, routing.ids, routing.weights],
+  );
+}
+
+/** Fills ids and weights from the logits. */
+export function selectExperts(config: RouterConfig, routing: Routing, tokens: number): void {
+  const { keysX, keysY, topK, normalizeWeights } = config;
+  routing.logits.backend.ops.routerSelectForward({
+    tokens,
+    keysX,
+    keysY,
+    topK,
+    normalizeWeights,
+    logits: routing.logits.buffer,
+    ids: routing.ids.buffer,
+    weights: routing.weights.buffer,
+  });
+}
