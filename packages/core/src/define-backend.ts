@@ -6,12 +6,16 @@ import type {
   DeviceLoss,
   MemoryReport,
 } from "./backend.js";
-import { bytesPerElement, type DType, dtypes, encode, matchesDType, type TypedArray } from "./dtype.js";
+import { type DType, encode, type TypedArray } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
+import { InFlight } from "./in-flight.js";
+import { isManagedBuffer, ManagedBuffer } from "./managed-buffer.js";
 import { MemoryBudget } from "./memory-budget.js";
 import { type OpCalls, type OpName, type Ops, opNames } from "./ops.js";
 import { elementCount, Tensor } from "./tensor.js";
+import { checkDescription, checkImplementation } from "./validate/description.js";
+import { checkAllocation, checkHostArray, checkRange, describe } from "./validate/host-data.js";
 import { validateCall } from "./validate/validate-call.js";
 
 /**
@@ -35,7 +39,7 @@ export function forceLoss(backend: Backend): void {
 
 /** The provider's own handle of a buffer, for a provider's own functions. Same errors as using it in an op. */
 export function bufferHandle<H>(backend: Backend, buffer: DeviceBuffer): H {
-  return asDefined(backend).handleOf("buffer", buffer) as H;
+  return asDefined(backend).handleForProvider(buffer) as H;
 }
 
 /**
@@ -52,56 +56,17 @@ export function adoptHandle<H>(
   return asDefined(backend).adopt(handle, dtype, length, options);
 }
 
+/** Registered: a backend made by another copy of this package, of the same contract, will do. */
+const marker = Symbol.for("flash-moe.backend.1");
+
 function asDefined(backend: Backend): DefinedBackend<unknown> {
-  if (backend instanceof DefinedBackend) return backend;
+  if (typeof backend === "object" && backend !== null && marker in backend) {
+    return backend as unknown as DefinedBackend<unknown>;
+  }
   throw new FlashMoeError(
     "INVALID_ARGUMENT",
-    "backend was not made by defineBackend of this copy of @flash-moe/core",
+    `backend is ${describe(backend)}; takes what defineBackend returned`,
   );
-}
-
-class ManagedBuffer<H> implements DeviceBuffer {
-  readonly backend: DefinedBackend<H>;
-  readonly dtype: DType;
-  readonly length: number;
-  readonly label: string;
-  readonly handle: H;
-  readonly #release: () => void;
-  #disposed = false;
-
-  constructor(
-    backend: DefinedBackend<H>,
-    dtype: DType,
-    length: number,
-    label: string,
-    handle: H,
-    release: () => void,
-  ) {
-    this.backend = backend;
-    this.dtype = dtype;
-    this.length = length;
-    this.label = label;
-    this.handle = handle;
-    this.#release = release;
-  }
-
-  get byteLength(): number {
-    return this.length * bytesPerElement(this.dtype);
-  }
-
-  get disposed(): boolean {
-    return this.#disposed;
-  }
-
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#release();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
 }
 
 class DefinedBackend<H> implements Backend {
@@ -113,15 +78,19 @@ class DefinedBackend<H> implements Backend {
   readonly ops: Ops;
   readonly #budget: MemoryBudget;
   readonly #implementation: BackendImplementation<H>;
+  readonly #inFlight = new InFlight();
   #resolveLost!: (loss: DeviceLoss) => void;
   #loss: DeviceLoss | undefined;
   #lateError: FlashMoeError | undefined;
   #disposal: Promise<void> | undefined;
+  #freed = false;
 
   constructor(
     description: BackendDescription,
     create: (runtime: BackendRuntime) => BackendImplementation<H>,
   ) {
+    checkDescription(description);
+    Object.defineProperty(this, marker, { value: true });
     this.name = description.name;
     this.device = description.device;
     this.lost = new Promise((resolve) => {
@@ -131,10 +100,11 @@ class DefinedBackend<H> implements Backend {
     this.#implementation = create({
       budget: this.#budget,
       fail: (error) => {
-        this.#lateError ??= error;
+        this.#lateError ??= FlashMoeError.from(error, "BACKEND_FAILED", this.name);
       },
       lose: (loss) => this.#lose(loss),
     });
+    checkImplementation(this.#implementation);
     const present = opNames.filter((name) => this.#implementation.ops[name] !== undefined);
     this.capabilities = Object.freeze({
       ...description.capabilities,
@@ -153,34 +123,31 @@ class DefinedBackend<H> implements Backend {
   alloc(dtype: DType, length: number, options: AllocOptions = {}): DeviceBuffer {
     this.#assertUsable();
     const label = options.label ?? "";
-    const bytes = this.#checkAllocation(dtype, length, label);
+    const bytes = checkAllocation(this, dtype, length, label);
     const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
     this.#budget.reserve(bytes, what);
     let handle: H;
     try {
-      handle = this.#implementation.alloc(dtype, length, options.zeroed ?? true, label);
+      handle = this.#guard(`allocating ${what}`, () =>
+        this.#implementation.alloc(dtype, length, options.zeroed ?? true, label),
+      );
     } catch (error) {
       this.#budget.release(bytes);
-      throw FlashMoeError.from(error, "BACKEND_FAILED", `${this.name}: allocating ${what}`);
+      throw error;
     }
     return new ManagedBuffer<H>(this, dtype, length, label, handle, () => {
       this.#budget.release(bytes);
-      if (this.#disposal === undefined) this.#implementation.free(handle);
+      if (this.#disposal === undefined) this.#guard("free", () => this.#implementation.free(handle));
     });
   }
 
   write(target: DeviceBuffer, data: TypedArray, offset = 0): void {
     this.#assertUsable();
     const handle = this.handleOf("target", target);
-    if (!ArrayBuffer.isView(data) || !matchesDType(data, target.dtype)) {
-      const accepted = { f32: "Float32Array", i32: "Int32Array", f16: "Uint16Array", bf16: "Uint16Array" };
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `data is ${describe(data)}; a ${target.dtype} buffer takes ${accepted[target.dtype]}`,
-      );
-    }
+    checkHostArray(data, target.dtype);
     checkRange("write", target, offset, data.length);
-    if (data.length > 0) this.#implementation.write(handle, data, offset);
+    if (data.length === 0) return;
+    this.#guard("write", () => this.#implementation.write(handle, data, offset));
   }
 
   async read(source: DeviceBuffer, offset = 0, length?: number): Promise<TypedArray> {
@@ -195,19 +162,24 @@ class DefinedBackend<H> implements Backend {
     this.#assertUsable();
     const from = this.handleOf("source", source);
     const to = this.handleOf("target", target);
-    if (source.dtype !== target.dtype || source.length !== target.length || from === to) {
+    const same = source === target || (from === to && source.length > 0);
+    if (source.dtype !== target.dtype || source.length !== target.length || same) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
         `copy from ${source.length} ${source.dtype} to ${target.length} ${target.dtype}` +
-          `${from === to ? " of the same buffer" : ""}; takes two buffers of one dtype and length`,
+          `${same ? " of the same buffer" : ""}; takes two buffers of one dtype and length`,
       );
     }
-    if (source.length > 0) this.#implementation.copy(from, to);
+    if (source.length === 0) return;
+    this.#guard("copy", () => this.#implementation.copy(from, to));
   }
 
   upload(values: ArrayLike<number>, shape: readonly number[], dtype?: DType, label?: string): Tensor {
     this.#assertUsable();
     const count = elementCount(shape);
+    if (typeof values !== "object" || values === null) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `values is ${describe(values)}; takes an array of numbers`);
+    }
     if (values.length !== count) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
@@ -222,7 +194,7 @@ class DefinedBackend<H> implements Backend {
         `values is a Uint16Array and dtype is ${dtype}; raw bits take dtype f16 or bf16`,
       );
     }
-    this.#checkAllocation(chosen, count, label ?? "");
+    checkAllocation(this, chosen, count, label ?? "");
     const data = isBits || isHostArray(values, chosen) ? (values as TypedArray) : encode(values, chosen);
     const buffer = this.alloc(chosen, count, { label, zeroed: false });
     try {
@@ -252,11 +224,14 @@ class DefinedBackend<H> implements Backend {
   }
 
   memory(): MemoryReport {
-    return this.#budget.report();
+    const report = this.#budget.report();
+    return this.#freed ? { ...report, liveBytes: 0, scratchBytes: 0 } : report;
   }
 
   dispose(): Promise<void> {
-    this.#disposal ??= this.#dispose();
+    // What failed is told once, to the first caller.
+    if (this.#disposal !== undefined) return this.#disposal.catch(() => {});
+    this.#disposal = this.#dispose();
     return this.#disposal;
   }
 
@@ -269,7 +244,7 @@ class DefinedBackend<H> implements Backend {
     if (this.#implementation.forceLoss === undefined) {
       throw new FlashMoeError("UNSUPPORTED", `${this.name} cannot lose its device on request`);
     }
-    this.#implementation.forceLoss();
+    this.#guard("forceLoss", () => this.#implementation.forceLoss?.());
   }
 
   adopt(
@@ -279,7 +254,7 @@ class DefinedBackend<H> implements Backend {
     options: { label?: string; release?: () => void },
   ): DeviceBuffer {
     this.#assertUsable();
-    this.#checkAllocation(dtype, length, options.label ?? "");
+    checkAllocation(this, dtype, length, options.label ?? "");
     return new ManagedBuffer<H>(
       this,
       dtype,
@@ -290,15 +265,20 @@ class DefinedBackend<H> implements Backend {
     );
   }
 
+  handleForProvider(buffer: DeviceBuffer): H {
+    this.#assertUsable();
+    return this.handleOf("buffer", buffer);
+  }
+
   /** The handle of a living buffer of this backend; FOREIGN_BUFFER, DISPOSED or INVALID_ARGUMENT else. */
   handleOf(name: string, buffer: DeviceBuffer): H {
-    if (!(buffer instanceof ManagedBuffer)) {
+    if (!isManagedBuffer(buffer)) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
         `${name} is ${describe(buffer)}; takes a buffer of ${this.name}`,
       );
     }
-    if (buffer.backend !== (this as unknown)) {
+    if (buffer.backend !== this) {
       throw new FlashMoeError(
         "FOREIGN_BUFFER",
         `${name} belongs to another backend (${buffer.backend.name}); takes a buffer of this one (${this.name})`,
@@ -315,26 +295,31 @@ class DefinedBackend<H> implements Backend {
 
   #run(op: OpName, call: OpCalls[OpName]): void {
     this.#assertUsable();
-    const run = this.#assertPresent(op);
+    this.#assertPresent(op);
     validateCall(op, call, this);
-    try {
-      run(this.#withHandles(call) as never);
-    } catch (error) {
-      throw FlashMoeError.from(error, "BACKEND_FAILED", `${this.name}: ${op}`);
-    }
+    const { ops } = this.#implementation;
+    this.#guard(op, () => ops[op]?.(this.#withHandles(call) as never));
   }
 
-  #assertPresent(op: OpName): (call: never) => void {
-    const run = this.#implementation.ops[op];
-    if (run === undefined) throw new FlashMoeError("UNSUPPORTED", `${this.name} has no op ${op}`);
-    return run as (call: never) => void;
+  #assertPresent(op: OpName): void {
+    if (!this.capabilities.ops.has(op))
+      throw new FlashMoeError("UNSUPPORTED", `${this.name} has no op ${op}`);
+  }
+
+  /** Runs a piece of the implementation; what it throws becomes BACKEND_FAILED, unless it has a code. */
+  #guard<Result>(what: string, work: () => Result): Result {
+    try {
+      return work();
+    } catch (error) {
+      throw FlashMoeError.from(error, "BACKEND_FAILED", `${this.name}: ${what}`);
+    }
   }
 
   /** The call with every buffer replaced by its handle; nested groups of buffers too. */
   #withHandles(value: object): object {
     const out: Record<string, unknown> = {};
     for (const [key, field] of Object.entries(value)) {
-      if (field instanceof ManagedBuffer) out[key] = field.handle;
+      if (isManagedBuffer(field)) out[key] = field.handle;
       else if (typeof field === "object" && field !== null && !Array.isArray(field))
         out[key] = this.#withHandles(field);
       else out[key] = field;
@@ -346,12 +331,7 @@ class DefinedBackend<H> implements Backend {
   async #settle<Result>(what: string, work: () => Promise<Result>): Promise<Result> {
     let result: Result;
     try {
-      result = await Promise.race([
-        work(),
-        this.lost.then((loss) => {
-          throw this.#lossError(loss);
-        }),
-      ]);
+      result = await this.#inFlight.run(work);
     } catch (error) {
       if (this.#loss !== undefined) throw this.#lossError(this.#loss);
       this.#throwLateError();
@@ -370,6 +350,7 @@ class DefinedBackend<H> implements Backend {
 
   async #dispose(): Promise<void> {
     let failure: unknown;
+    await this.#inFlight.settled();
     if (this.#loss === undefined) {
       try {
         await this.#settle("dispose", () => this.#implementation.sync());
@@ -377,14 +358,21 @@ class DefinedBackend<H> implements Backend {
         if (this.#loss === undefined) failure = error;
       }
     }
-    await this.#implementation.dispose();
+    this.#freed = true;
+    try {
+      await this.#implementation.dispose();
+    } catch (error) {
+      failure ??= FlashMoeError.from(error, "BACKEND_FAILED", `${this.name}: dispose`);
+    }
     if (failure !== undefined) throw failure;
   }
 
   #lose(loss: DeviceLoss): void {
-    if (this.#loss !== undefined) return;
+    // A device that is destroyed because the backend was disposed is not lost.
+    if (this.#loss !== undefined || this.#freed) return;
     this.#loss = loss;
     this.#resolveLost(loss);
+    this.#inFlight.rejectAll(this.#lossError(loss));
   }
 
   #lossError(loss: DeviceLoss): FlashMoeError {
@@ -399,48 +387,8 @@ class DefinedBackend<H> implements Backend {
       throw new FlashMoeError("DISPOSED", `backend ${this.name} has been disposed`);
     if (this.#loss !== undefined) throw this.#lossError(this.#loss);
   }
-
-  /** Bytes of a legal allocation. */
-  #checkAllocation(dtype: DType, length: number, label: string): number {
-    const name = label === "" ? "length" : `length of ${label}`;
-    if (!dtypes.includes(dtype)) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `dtype is ${String(dtype)}; takes one of ${dtypes.join(", ")}`,
-      );
-    }
-    if (dtype !== "i32" && !this.capabilities.dtypes[dtype].has("storage")) {
-      throw new FlashMoeError("UNSUPPORTED", `${this.name} cannot store ${dtype}`);
-    }
-    if (!Number.isSafeInteger(length) || length < 0) {
-      throw new FlashMoeError("INVALID_ARGUMENT", `${name} is ${String(length)}; takes an integer from 0`);
-    }
-    const bytes = length * bytesPerElement(dtype);
-    if (bytes > this.capabilities.maxBufferBytes) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `${name} is ${length} ${dtype} (${bytes} bytes); ${this.name} takes up to ${this.capabilities.maxBufferBytes} bytes in one buffer`,
-      );
-    }
-    return bytes;
-  }
 }
 
 function isHostArray(values: ArrayLike<number>, dtype: DType): boolean {
   return dtype === "f32" ? values instanceof Float32Array : dtype === "i32" && values instanceof Int32Array;
-}
-
-function checkRange(what: string, buffer: DeviceBuffer, offset: number, length: number): void {
-  const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
-  if (!valid || offset + length > buffer.length) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `${what} of ${length} elements at offset ${offset}; the buffer has ${buffer.length}`,
-    );
-  }
-}
-
-function describe(value: unknown): string {
-  if (value === null || typeof value !== "object") return String(value);
-  return value.constructor?.name ?? "an object";
 }

@@ -1,15 +1,25 @@
 /**
- * Conversions between f32 and the two 16-bit floats, exact in every case: round to nearest, ties to
+ * Conversions between numbers and the two 16-bit floats, exact in every case: round to nearest, ties to
  * even; infinities, subnormals and signed zeros kept; a NaN stays a (quiet) NaN. Node 20 has no
  * Float16Array, so this is done on the bits.
  */
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 
-/** Bits of the f16 (IEEE 754 binary16) nearest to `value` rounded to f32. */
-export function float32ToF16(value: number): number {
+/**
+ * The bits of `value` as f32, rounded to odd where it is no f32: a number just beside a tie of the
+ * 16-bit grid stays beside it, so that rounding again gives what rounding once would.
+ */
+function oddBits(value: number): number {
+  const nearest = Math.fround(value);
   f32[0] = value;
-  const bits = u32[0];
+  if (nearest === value || value !== value) return u32[0];
+  return (Math.abs(nearest) > Math.abs(value) ? u32[0] - 1 : u32[0]) | 1;
+}
+
+/** Bits of the f16 (IEEE 754 binary16) nearest to `value`, an f32 or any other number. */
+export function float32ToF16(value: number): number {
+  const bits = oddBits(value);
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00 | ((magnitude >>> 13) & 0x1ff);
@@ -42,10 +52,9 @@ export function f16ToFloat32(bits: number): number {
   return f32[0];
 }
 
-/** Bits of the bf16 (the upper half of an f32) nearest to `value` rounded to f32. */
+/** Bits of the bf16 (the upper half of an f32) nearest to `value`, an f32 or any other number. */
 export function float32ToBf16(value: number): number {
-  f32[0] = value;
-  const bits = u32[0];
+  const bits = oddBits(value) >>> 0;
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }

@@ -30,6 +30,7 @@ export { countTokens } from "./hidden-states.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
 export { initializeTensor, type LongJobOptions, type Progress } from "./initialize.js";
 export { MemoryBudget } from "./memory-budget.js";
+export { type Movable, moveSlots, TensorSlot } from "./movable.js";
 export { cloneTensor, newTensor } from "./new-tensor.js";
 export {
   type AdamwCall,

@@ -15,6 +15,11 @@ export function newTensor(
 /** A new tensor with the contents that `source` has now. */
 export function cloneTensor(source: Tensor): Tensor {
   const clone = newTensor(source.backend, source.shape, source.dtype, source.buffer.label);
-  source.backend.copy(source.buffer, clone.buffer);
+  try {
+    source.backend.copy(source.buffer, clone.buffer);
+  } catch (error) {
+    clone.dispose();
+    throw error;
+  }
   return clone;
 }

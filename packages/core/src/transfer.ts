@@ -20,7 +20,8 @@ export async function transfer(
   const copy = target.alloc(dtype, buffer.length, { label: buffer.label, zeroed: false });
   try {
     const step = pieceBytes / bytesPerElement(dtype);
-    for (let offset = 0; offset < buffer.length; offset += step) {
+    // An empty tensor is read too: it may be disposed, or its device lost.
+    for (let offset = 0; offset === 0 || offset < buffer.length; offset += step) {
       const piece = await backend.read(buffer, offset, Math.min(step, buffer.length - offset));
       options.signal?.throwIfAborted();
       target.write(copy, piece, offset);

@@ -1,1 +1,17 @@
-export {};
+export {
+  AtomicExperts,
+  type AtomicExpertsConfig,
+  type AtomicExpertsState,
+  type ExpertsBackwardOptions,
+  type ExpertsGradients,
+  validateAtomicExpertsConfig,
+} from "./atomic-experts.js";
+export { estimateExpertsMemory, estimateMlpMemory } from "./estimate-memory.js";
+export type { ExpertRouting } from "./expert-routing.js";
+export {
+  SharedMlp,
+  type SharedMlpConfig,
+  type SharedMlpState,
+  validateSharedMlpConfig,
+} from "./shared-mlp.js";
+export { SparseFfn } from "./sparse-ffn.js";

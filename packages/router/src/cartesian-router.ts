@@ -5,14 +5,16 @@ import {
   type FloatDType,
   initializeTensor,
   type LongJobOptions,
+  type Movable,
+  moveSlots,
   type Parameter,
   SeededRandom,
   type Tensor,
-  transfer,
+  TensorSlot,
   withScope,
 } from "@flash-moe/core";
 import { normEpsilon, normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
-import { freshStatistics, type RunningStatistics, transferStatistics } from "./norm-statistics.js";
+import { freshStatistics, type RunningStatistics } from "./norm-statistics.js";
 import { type RouterRecording, recordRouting } from "./router-recording.js";
 import { allocateRouting, type Routing, selectExperts } from "./routing.js";
 
@@ -33,10 +35,11 @@ export interface RouterState {
  * `(lx[i] - max lx) + (ly[j] - max ly)`; expert id = i * Y + j; routing weight =
  * `exp(log_softmax(lx)[i] + log_softmax(ly)[j])` (OmniMoE, arXiv 2602.05711, Eqs. 9 to 11).
  */
-export class CartesianRouter implements Disposable {
+export class CartesianRouter implements Movable, Disposable {
   readonly config: RouterConfig;
-  #weight: Tensor;
-  #statistics: RunningStatistics | undefined;
+  readonly #weight: TensorSlot;
+  readonly #mean: TensorSlot | undefined;
+  readonly #variance: TensorSlot | undefined;
   #batchesTracked: number;
 
   /** INVALID_ARGUMENT if the state does not fit the configuration. */
@@ -55,8 +58,11 @@ export class CartesianRouter implements Disposable {
       expectShape("statistics.variance", state.statistics.variance, [features]);
     }
     this.config = Object.freeze({ ...config });
-    this.#weight = state.weight;
-    this.#statistics = features > 0 ? state.statistics : undefined;
+    this.#weight = new TensorSlot("router_gate.weight", state.weight);
+    if (features > 0 && state.statistics !== undefined) {
+      this.#mean = new TensorSlot("router_norm.running_mean", state.statistics.mean);
+      this.#variance = new TensorSlot("router_norm.running_var", state.statistics.variance);
+    }
     this.#batchesTracked = state.batchesTracked ?? 0;
   }
 
@@ -92,16 +98,17 @@ export class CartesianRouter implements Disposable {
   }
 
   get backend(): Backend {
-    return this.#weight.backend;
+    return this.#weight.tensor.backend;
   }
 
   get dtype(): FloatDType {
-    return this.#weight.dtype as FloatDType;
+    return this.#weight.tensor.dtype as FloatDType;
   }
 
   /** Running statistics of the norm; undefined with norm "none". */
   get statistics(): RunningStatistics | undefined {
-    return this.#statistics;
+    if (this.#mean === undefined || this.#variance === undefined) return undefined;
+    return { mean: this.#mean.tensor, variance: this.#variance.tensor };
   }
 
   /** Training steps that the running statistics have seen (PyTorch's num_batches_tracked). */
@@ -111,16 +118,17 @@ export class CartesianRouter implements Disposable {
 
   /** The weights, as they are now: `moveTo` replaces them. */
   parameters(): Parameter[] {
-    return [{ name: "router_gate.weight", tensor: this.#weight }];
+    return [this.#weight];
   }
 
   /** Routes hidden states [..., H] with the running statistics. The caller owns the result. */
   forward(hiddenStates: Tensor): Routing {
     const { hiddenSize, keysX, keysY, norm } = this.config;
     const tokens = this.#countTokens(hiddenStates);
-    const statistics = this.#statistics && {
-      mean: this.#statistics.mean.buffer,
-      variance: this.#statistics.variance.buffer,
+    const running = this.statistics;
+    const statistics = running && {
+      mean: running.mean.buffer,
+      variance: running.variance.buffer,
       epsilon: normEpsilon,
     };
     return withScope(
@@ -131,7 +139,7 @@ export class CartesianRouter implements Disposable {
           inner: hiddenSize,
           columns: keysX + keysY,
           a: hiddenStates.buffer,
-          b: this.#weight.buffer,
+          b: this.#weight.tensor.buffer,
           transposeB: true,
           output: routing.logits.buffer,
           inputNorm: norm === "hidden" ? statistics : undefined,
@@ -152,41 +160,31 @@ export class CartesianRouter implements Disposable {
   record(hiddenStates: Tensor, options: { readonly training?: boolean } = {}): RouterRecording {
     const training = options.training ?? true;
     const tokens = this.#countTokens(hiddenStates);
+    const { statistics } = this;
     const recording = recordRouting(
       this.config,
-      this.#weight,
-      this.#statistics,
+      this.#weight.tensor,
+      statistics,
       hiddenStates,
       tokens,
       training,
     );
-    if (training && this.#statistics !== undefined) this.#batchesTracked++;
+    if (training && statistics !== undefined) this.#batchesTracked++;
     return recording;
   }
 
+  slots(): TensorSlot[] {
+    return [this.#weight, this.#mean, this.#variance].filter((slot) => slot !== undefined);
+  }
+
   /** Moves weights and statistics to another backend, bit for bit. When it fails, nothing has changed. */
-  async moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    if (target === this.backend) return;
-    const weight = await transfer(this.#weight, target, options);
-    try {
-      const old = this.#statistics;
-      const statistics = old && (await transferStatistics(old, target, options));
-      this.#weight.dispose();
-      old?.mean.dispose();
-      old?.variance.dispose();
-      this.#weight = weight;
-      this.#statistics = statistics;
-    } catch (error) {
-      weight.dispose();
-      throw error;
-    }
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
   }
 
   /** Idempotent. */
   dispose(): void {
-    this.#weight.dispose();
-    this.#statistics?.mean.dispose();
-    this.#statistics?.variance.dispose();
+    for (const slot of this.slots()) slot.tensor.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,4 @@
-import { type Backend, type LongJobOptions, type Tensor, transfer } from "@flash-moe/core";
+import type { Backend, Tensor } from "@flash-moe/core";
 
 /** Running statistics of the router's BatchNorm: not learnt, but part of a checkpoint. */
 export interface RunningStatistics {
@@ -14,21 +14,6 @@ export function freshStatistics(backend: Backend, features: number): RunningStat
   try {
     const ones = new Float32Array(features).fill(1);
     return { mean, variance: backend.upload(ones, [features], "f32", "router_norm.running_var") };
-  } catch (error) {
-    mean.dispose();
-    throw error;
-  }
-}
-
-/** A copy on another backend. */
-export async function transferStatistics(
-  statistics: RunningStatistics,
-  target: Backend,
-  options: LongJobOptions,
-): Promise<RunningStatistics> {
-  const mean = await transfer(statistics.mean, target, options);
-  try {
-    return { mean, variance: await transfer(statistics.variance, target, options) };
   } catch (error) {
     mean.dispose();
     throw error;

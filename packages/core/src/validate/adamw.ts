@@ -14,6 +14,7 @@ export function validateAdamw(call: AdamwCall, check: CallChecker): void {
   check.number("gradientScale", call.gradientScale, 0);
   let gradientRows = rows;
   if (compact !== undefined) {
+    check.group("compact", compact);
     check.size("compact.capacity", compact.capacity, 0, rows);
     check.input("compact.ids", compact.ids, compact.capacity, i32Only);
     check.input("compact.count", compact.count, 1, i32Only);

@@ -11,12 +11,23 @@ export interface CheckedBackend extends Backend {
   handleOf(name: string, buffer: DeviceBuffer): unknown;
 }
 
+interface UsedBuffer {
+  readonly name: string;
+  readonly buffer: DeviceBuffer;
+  readonly handle: unknown;
+}
+
+/** One buffer twice, or two buffers around one handle. Empty handles may be equal by chance. */
+function sameMemory(a: UsedBuffer, b: UsedBuffer): boolean {
+  return a.buffer === b.buffer || (a.handle === b.handle && a.buffer.length > 0);
+}
+
 /** Checks the fields of one call of one op; every complaint names op, field, value and what is accepted. */
 export class CallChecker {
   readonly op: OpName;
   readonly backend: CheckedBackend;
-  readonly #inputs: { name: string; handle: unknown }[] = [];
-  readonly #outputs: { name: string; handle: unknown }[] = [];
+  readonly #inputs: UsedBuffer[] = [];
+  readonly #outputs: UsedBuffer[] = [];
 
   constructor(op: OpName, backend: CheckedBackend) {
     this.op = op;
@@ -59,6 +70,12 @@ export class CallChecker {
     }
   }
 
+  /** A group of fields: an object. */
+  group(name: string, value: object): void {
+    if (typeof value !== "object" || value === null)
+      this.fail(`${name} is ${String(value)}; takes an object`);
+  }
+
   accumulate(names: readonly string[] | undefined, accepted: readonly string[]): void {
     if (names === undefined) return;
     if (!Array.isArray(names)) this.fail(`accumulate is ${String(names)}; takes an array of output names`);
@@ -72,12 +89,12 @@ export class CallChecker {
   }
 
   input(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
-    this.#inputs.push({ name, handle: this.#buffer(name, buffer, length, accepted) });
+    this.#inputs.push({ name, buffer, handle: this.#buffer(name, buffer, length, accepted) });
   }
 
   /** An output, or a buffer that is updated in place. */
   output(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
-    this.#outputs.push({ name, handle: this.#buffer(name, buffer, length, accepted) });
+    this.#outputs.push({ name, buffer, handle: this.#buffer(name, buffer, length, accepted) });
   }
 
   /** The storage dtype of a call, taken from one of its buffers. */
@@ -92,11 +109,11 @@ export class CallChecker {
     for (let i = 0; i < this.#outputs.length; i++) {
       const output = this.#outputs[i];
       for (const input of this.#inputs) {
-        if (input.handle === output.handle)
+        if (sameMemory(input, output))
           this.fail(`${output.name} is the same buffer as ${input.name}; outputs need their own`);
       }
       for (let j = 0; j < i; j++) {
-        if (this.#outputs[j].handle === output.handle) {
+        if (sameMemory(this.#outputs[j], output)) {
           this.fail(`${output.name} is the same buffer as ${this.#outputs[j].name}; outputs need their own`);
         }
       }
@@ -110,7 +127,7 @@ export class CallChecker {
   #buffer(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): unknown {
     const handle = this.#handle(name, buffer);
     if (!accepted.includes(buffer.dtype))
-      this.fail(`${name} is ${buffer.dtype}; takes ${accepted.join(" or ")}`);
+      this.fail(`${name} is ${buffer.dtype}; takes ${[...new Set(accepted)].join(" or ")}`);
     if (buffer.length !== length) this.fail(`${name} has ${buffer.length} elements; takes ${length}`);
     return handle;
   }

@@ -33,6 +33,7 @@ export function validateExpertsBackward(call: ExpertsBackwardCall, check: CallCh
   const storage = validateShape(call, check);
   const { tokens, hiddenSize, numExperts, topK, gradTables } = call;
   check.input("gradOutput", call.gradOutput, tokens * hiddenSize, [storage]);
+  if (gradTables !== undefined) check.group("gradTables", gradTables);
   const accepted = ["gradHiddenStates", "gradWeights"];
   if (gradTables?.layout === "dense") accepted.push("gradTables");
   check.accumulate(call.accumulate, accepted);

@@ -27,6 +27,7 @@ export function validateLinear(call: LinearCall, check: CallChecker): void {
 }
 
 function validateNorm(name: string, norm: NormStatistics, features: number, check: CallChecker): void {
+  check.group(name, norm);
   check.input(`${name}.mean`, norm.mean, features, f32Only);
   check.input(`${name}.variance`, norm.variance, features, f32Only);
   check.number(`${name}.epsilon`, norm.epsilon, 0);

@@ -1,0 +1,256 @@
+import {
+  type Activation,
+  type AddTo,
+  activations,
+  type Backend,
+  countTokens,
+  denseTarget,
+  FlashMoeError,
+  type FloatDType,
+  Gradients,
+  initializeTensor,
+  type LongJobOptions,
+  type Movable,
+  moveSlots,
+  newTensor,
+  type Parameter,
+  type ParameterGradient,
+  type Scope,
+  SeededRandom,
+  type TableGradients,
+  type Tensor,
+  TensorSlot,
+  withScope,
+} from "@flash-moe/core";
+import { expectShape, expectSize } from "./expect.js";
+import { type ExpertRouting, resolveRouting } from "./expert-routing.js";
+
+export interface AtomicExpertsConfig {
+  /** H. */
+  readonly hiddenSize: number;
+  /** N, the rows of both tables. */
+  readonly numExperts: number;
+  readonly activation: Activation;
+}
+
+/** The two tables; they become the module's. */
+export interface AtomicExpertsState {
+  /** [N, H], storage dtype: hidden to scalar. */
+  readonly down: Tensor;
+  /** [N, H], storage dtype: scalar to hidden. */
+  readonly up: Tensor;
+}
+
+export interface ExpertsBackwardOptions {
+  /** Gradients of the tables for every row (default), or only for the rows that were used. */
+  readonly tables?: "dense" | "compact";
+  readonly addTo?: AddTo;
+}
+
+/** A backward's gradients and, f32 [T, k], that of the routing weights. Owns them all. */
+export interface ExpertsGradients {
+  readonly gradients: Gradients;
+  readonly weights: Tensor;
+}
+
+/**
+ * Experts of one neuron each: `e = sum_j act(x . down[id_j]) w_j up[id_j]` (OmniMoE, arXiv 2602.05711,
+ * Eq. 4). Only the rows that ids name are touched.
+ */
+export class AtomicExperts implements Movable, Disposable {
+  readonly config: AtomicExpertsConfig;
+  readonly #down: TensorSlot;
+  readonly #up: TensorSlot;
+
+  /** INVALID_ARGUMENT if the state does not fit the configuration. */
+  constructor(config: AtomicExpertsConfig, state: AtomicExpertsState) {
+    validateAtomicExpertsConfig(config);
+    expectShape("down", state.down, [config.numExperts, config.hiddenSize]);
+    expectShape("up", state.up, [config.numExperts, config.hiddenSize]);
+    this.config = Object.freeze({ ...config });
+    this.#down = new TensorSlot("down_embed.weight", state.down);
+    this.#up = new TensorSlot("up_embed.weight", state.up);
+  }
+
+  /** Tables of normal numbers with standard deviation 1 / sqrt(H). Default seed 0, dtype f32. */
+  static async create(
+    backend: Backend,
+    config: AtomicExpertsConfig,
+    options: LongJobOptions & { readonly seed?: number; readonly dtype?: FloatDType } = {},
+  ): Promise<AtomicExperts> {
+    validateAtomicExpertsConfig(config);
+    const random = new SeededRandom(options.seed ?? 0);
+    const deviation = 1 / Math.sqrt(config.hiddenSize);
+    const shape = [config.numExperts, config.hiddenSize];
+    const next = (): number => deviation * random.normal();
+    const dtype = options.dtype ?? "f32";
+    const down = await initializeTensor(backend, "down_embed.weight", shape, dtype, next, options);
+    try {
+      const up = await initializeTensor(backend, "up_embed.weight", shape, dtype, next, options);
+      return new AtomicExperts(config, { down, up });
+    } catch (error) {
+      down.dispose();
+      throw error;
+    }
+  }
+
+  get backend(): Backend {
+    return this.#down.tensor.backend;
+  }
+
+  get dtype(): FloatDType {
+    return this.#down.tensor.dtype as FloatDType;
+  }
+
+  /** The tables, as they are now: `moveTo` replaces them. */
+  parameters(): Parameter[] {
+    return [this.#down, this.#up];
+  }
+
+  /**
+   * Hidden states [..., H] in, the same shape out, rounded once. `addend` (f32 or the storage dtype, same
+   * size) is added before the rounding. Ids on the host are checked at once: INVALID_ARGUMENT.
+   */
+  forward(hiddenStates: Tensor, routing: ExpertRouting, options: { readonly addend?: Tensor } = {}): Tensor {
+    const tokens = this.#countTokens("hiddenStates", hiddenStates);
+    return withScope(
+      (scope) => {
+        const call = this.#call(scope, tokens, hiddenStates, routing);
+        const output = scope.own(newTensor(this.backend, hiddenStates.shape, this.dtype, "experts output"));
+        this.backend.ops.expertsForward({ ...call, addend: options.addend?.buffer, output: output.buffer });
+        return output;
+      },
+      (output) => [output],
+    );
+  }
+
+  /** Gradients of `forward` (without its addend, whose gradient is `gradOutput` itself). */
+  backward(
+    hiddenStates: Tensor,
+    routing: ExpertRouting,
+    gradOutput: Tensor,
+    options: ExpertsBackwardOptions = {},
+  ): ExpertsGradients {
+    const { hiddenSize, numExperts } = this.config;
+    const tokens = this.#countTokens("hiddenStates", hiddenStates);
+    this.#countTokens("gradOutput", gradOutput);
+    const added = {
+      states: options.addTo?.hiddenStates,
+      down: denseTarget(options.addTo, "down_embed.weight"),
+      up: denseTarget(options.addTo, "up_embed.weight"),
+    };
+    const compact = options.tables === "compact";
+    if ((added.down === undefined) !== (added.up === undefined)) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        "addTo has one of down_embed.weight and up_embed.weight; takes both or none",
+      );
+    }
+    if (compact && added.down !== undefined) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        "addTo has gradients of the tables; compact ones are not added to",
+      );
+    }
+    return withScope(
+      (scope) => {
+        const call = this.#call(scope, tokens, hiddenStates, routing);
+        const rows = compact ? Math.min(tokens * call.topK, numExperts) : numExperts;
+        const table = (): Tensor => scope.own(newTensor(this.backend, [rows, hiddenSize]));
+        const states = added.states ?? scope.own(newTensor(this.backend, hiddenStates.shape));
+        const weights = scope.own(newTensor(this.backend, [tokens, call.topK]));
+        const down = added.down ?? table();
+        const up = added.up ?? table();
+        const buffers = { down: down.buffer, up: up.buffer };
+        let tables: TableGradients = { layout: "dense", ...buffers };
+        const layout = { down: dense(down), up: dense(up) };
+        if (compact) {
+          const ids = scope.own(newTensor(this.backend, [rows], "i32"));
+          const count = scope.own(newTensor(this.backend, [1], "i32"));
+          tables = { layout: "compact", ids: ids.buffer, count: count.buffer, ...buffers };
+          layout.down = { layout: "compact", values: down, ids, count };
+          layout.up = { layout: "compact", values: up, ids, count };
+        }
+        this.backend.ops.expertsBackward({
+          ...call,
+          gradOutput: gradOutput.buffer,
+          gradHiddenStates: states.buffer,
+          gradWeights: weights.buffer,
+          gradTables: tables,
+          accumulate: [
+            ...(added.states ? (["gradHiddenStates"] as const) : []),
+            ...(added.down ? (["gradTables"] as const) : []),
+          ],
+        });
+        const parameters = new Map([
+          ["down_embed.weight", layout.down],
+          ["up_embed.weight", layout.up],
+        ]);
+        return { gradients: new Gradients(states, parameters), weights };
+      },
+      (result) => [...result.gradients.tensors(), result.weights],
+    );
+  }
+
+  slots(): TensorSlot[] {
+    return [this.#down, this.#up];
+  }
+
+  /** Moves both tables to another backend, bit for bit. When it fails, nothing has changed. */
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    for (const slot of this.slots()) slot.tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #countTokens(name: string, states: Tensor): number {
+    return countTokens(name, states, {
+      backend: this.backend,
+      hiddenSize: this.config.hiddenSize,
+      dtype: this.dtype,
+    });
+  }
+
+  #call(scope: Scope, tokens: number, hiddenStates: Tensor, routing: ExpertRouting) {
+    const { ids, weights, topK } = resolveRouting(
+      this.backend,
+      scope,
+      tokens,
+      this.config.numExperts,
+      routing,
+    );
+    return {
+      ...this.config,
+      tokens,
+      topK,
+      hiddenStates: hiddenStates.buffer,
+      down: this.#down.tensor.buffer,
+      up: this.#up.tensor.buffer,
+      ids: ids.buffer,
+      weights: weights.buffer,
+    };
+  }
+}
+
+function dense(values: Tensor): ParameterGradient {
+  return { layout: "dense", values };
+}
+
+/** INVALID_ARGUMENT unless the configuration is one that experts can have. */
+export function validateAtomicExpertsConfig(config: AtomicExpertsConfig): void {
+  expectSize("hiddenSize", config.hiddenSize);
+  expectSize("numExperts", config.numExperts);
+  if (!activations.includes(config.activation)) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `activation is ${String(config.activation)}; takes one of ${activations.join(", ")}`,
+    );
+  }
+}

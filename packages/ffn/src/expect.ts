@@ -1,0 +1,16 @@
+import { FlashMoeError, type Tensor } from "@flash-moe/core";
+
+export function expectSize(name: string, value: number): void {
+  if (!Number.isInteger(value) || value < 1 || value >= 2 ** 31) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `${name} is ${String(value)}; takes an integer from 1 to ${2 ** 31 - 1}`,
+    );
+  }
+}
+
+export function expectShape(name: string, tensor: Tensor, shape: readonly number[]): void {
+  if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `${name} has the shape [${tensor.shape}]; takes [${shape}]`);
+  }
+}

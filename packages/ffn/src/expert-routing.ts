@@ -1,0 +1,52 @@
+import { type Backend, FlashMoeError, type Scope, Tensor } from "@flash-moe/core";
+
+/**
+ * The experts of each token: ids [T, k] (i32) and routing weights [T, k] (f32), on the device or on the
+ * host. The same expert may occur twice in a token's list: both count.
+ */
+export interface ExpertRouting {
+  readonly ids: Tensor | Int32Array;
+  readonly weights: Tensor | Float32Array;
+}
+
+/** Both as tensors of the device; what had to be uploaded belongs to `scope`. */
+export function resolveRouting(
+  backend: Backend,
+  scope: Scope,
+  tokens: number,
+  numExperts: number,
+  routing: ExpertRouting,
+): { ids: Tensor; weights: Tensor; topK: number } {
+  const { ids, weights } = routing;
+  const pairs = ids instanceof Tensor ? ids.buffer.length : ids.length;
+  const topK =
+    tokens === 0 ? (ids instanceof Tensor ? (ids.shape[ids.shape.length - 1] ?? 1) : 1) : pairs / tokens;
+  if (!Number.isInteger(topK) || topK < 1) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `ids has ${pairs} elements for ${tokens} tokens; takes [tokens, topK]`,
+    );
+  }
+  const count = weights instanceof Tensor ? weights.buffer.length : weights.length;
+  if (count !== pairs) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `weights has ${count} elements; takes ${pairs}, as ids`);
+  }
+  if (!(ids instanceof Tensor)) checkIds(ids, numExperts);
+  const shape = [tokens, topK];
+  return {
+    ids: ids instanceof Tensor ? ids : scope.own(backend.upload(ids, shape, "i32", "expert ids")),
+    weights:
+      weights instanceof Tensor
+        ? weights
+        : scope.own(backend.upload(weights, shape, "f32", "routing weights")),
+    topK,
+  };
+}
+
+function checkIds(ids: Int32Array, numExperts: number): void {
+  for (let i = 0; i < ids.length; i++) {
+    if (ids[i] < 0 || ids[i] >= numExperts) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `ids[${i}] is ${ids[i]}; takes 0 to ${numExperts - 1}`);
+    }
+  }
+}

@@ -1,0 +1,104 @@
+import {
+  type Backend,
+  FlashMoeError,
+  type FloatDType,
+  Gradients,
+  type LongJobOptions,
+  type Movable,
+  moveSlots,
+  type Parameter,
+  type Tensor,
+  type TensorSlot,
+  withScope,
+} from "@flash-moe/core";
+import type { AtomicExperts, ExpertsBackwardOptions, ExpertsGradients } from "./atomic-experts.js";
+import type { ExpertRouting } from "./expert-routing.js";
+import type { SharedMlp } from "./shared-mlp.js";
+
+/** Sparse Feed-forward Network: routed atomic experts beside a shared MLP, `y = m + e`. Owns both. */
+export class SparseFfn implements Movable, Disposable {
+  readonly experts: AtomicExperts;
+  readonly mlp: SharedMlp;
+
+  /** INVALID_ARGUMENT unless both have the same hidden size, dtype and backend. */
+  constructor(experts: AtomicExperts, mlp: SharedMlp) {
+    if (experts.config.hiddenSize !== mlp.config.hiddenSize || experts.dtype !== mlp.dtype) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `experts have hiddenSize ${experts.config.hiddenSize} in ${experts.dtype}, the MLP ${mlp.config.hiddenSize} in ${mlp.dtype}; takes the same`,
+      );
+    }
+    if (experts.backend !== mlp.backend) {
+      throw new FlashMoeError("FOREIGN_BUFFER", "experts and MLP are on different backends; takes the same");
+    }
+    this.experts = experts;
+    this.mlp = mlp;
+  }
+
+  get backend(): Backend {
+    return this.experts.backend;
+  }
+
+  get dtype(): FloatDType {
+    return this.experts.dtype;
+  }
+
+  parameters(): Parameter[] {
+    return [...this.mlp.parameters(), ...this.experts.parameters()];
+  }
+
+  /** Hidden states [..., H] in, the same shape out: the sum of addend, MLP and experts, rounded once. */
+  forward(hiddenStates: Tensor, routing: ExpertRouting, options: { readonly addend?: Tensor } = {}): Tensor {
+    const addend = this.mlp.forward(hiddenStates, { addend: options.addend, outputDType: "f32" });
+    try {
+      return this.experts.forward(hiddenStates, routing, { addend });
+    } finally {
+      addend.dispose();
+    }
+  }
+
+  /** Gradients of `forward` (without its addend, whose gradient is `gradOutput` itself). */
+  backward(
+    hiddenStates: Tensor,
+    routing: ExpertRouting,
+    gradOutput: Tensor,
+    options: ExpertsBackwardOptions = {},
+  ): ExpertsGradients {
+    return withScope(
+      (scope) => {
+        const { addTo } = options;
+        const mlp = this.mlp.backward(hiddenStates, gradOutput, { addTo });
+        // What the caller gave to add to stays the caller's, whatever happens.
+        const given = new Set<Tensor | undefined>([addTo?.hiddenStates]);
+        for (const gradient of addTo?.parameters?.values() ?? []) given.add(gradient.values);
+        for (const tensor of mlp.tensors()) if (!given.has(tensor)) scope.own(tensor);
+        const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, {
+          ...options,
+          addTo: { ...addTo, hiddenStates: mlp.hiddenStates },
+        });
+        const parameters = new Map([...mlp.parameters, ...gradients.parameters]);
+        return { gradients: new Gradients(mlp.hiddenStates, parameters), weights };
+      },
+      (result) => result.gradients.tensors(),
+    );
+  }
+
+  slots(): TensorSlot[] {
+    return [...this.mlp.slots(), ...this.experts.slots()];
+  }
+
+  /** Moves everything to another backend, bit for bit. When it fails, nothing has changed. */
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.experts.dispose();
+    this.mlp.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
