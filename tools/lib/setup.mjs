@@ -61,20 +61,32 @@ async function install() {
   say("installing dependencies");
   const { packageManager } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const hash = lockFileHash();
-  // CI=true: pnpm must never ask a question here, as it does before it replaces a node_modules of another make.
-  const status = await run("npx", ["--yes", packageManager, "install", "--frozen-lockfile"], {
-    shell: process.platform === "win32",
-    env: { ...process.env, CI: "true" },
-  });
-  if (
-    status.output.match(/ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|ETIMEDOUT|ERR_PNPM_META_FETCH_FAIL/)
-  ) {
-    if (status.code !== 0)
-      throw new SetupError("the package registry cannot be reached: the first set-up needs the network");
+  const { code, output } = await run(
+    "npx",
+    [
+      "--yes",
+      "--prefer-offline",
+      packageManager,
+      "install",
+      "--frozen-lockfile",
+      "--prefer-offline",
+      "--prod=false",
+    ],
+    { shell: process.platform === "win32", env: installEnvironment() },
+  );
+  if (code !== 0 && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|ETIMEDOUT|META_FETCH_FAIL/.test(output)) {
+    throw new SetupError("the package registry cannot be reached: the first set-up needs the network");
   }
-  if (status.code !== 0)
-    throw new SetupError(`installing the dependencies failed (exit code ${status.code}), see above`);
+  if (code !== 0) throw new SetupError(`installing the dependencies failed (exit code ${code}), see above`);
   writeFileSync(installedStamp, hash);
+}
+
+/** @returns {NodeJS.ProcessEnv} */
+function installEnvironment() {
+  // CI=true: pnpm must never ask a question here, as it does before it replaces a node_modules of another make.
+  const environment = { ...process.env, CI: "true" };
+  delete environment.npm_config_loglevel; // npm run -s hands its silence down, and errors would go unseen
+  return environment;
 }
 
 function isBuilt() {
