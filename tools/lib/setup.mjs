@@ -19,10 +19,11 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const stateDirectory = join(root, ".setup");
 const installedStamp = join(stateDirectory, "installed");
 const builtStamp = join(stateDirectory, "built");
+const installInputs = ["pnpm-lock.yaml", "pnpm-workspace.yaml"].map((name) => join(root, name));
 const typescript = join(root, "node_modules/typescript/bin/tsc");
 
 /** Installs and builds what is missing. Concurrent callers wait for each other. */
-export async function setUp() {
+async function setUp() {
   if (isInstalled() && isBuilt()) return;
   mkdirSync(stateDirectory, { recursive: true });
   const release = await acquireLock(join(stateDirectory, "lock"), (pid) =>
@@ -53,14 +54,14 @@ class SetupError extends Error {}
 function isInstalled() {
   const modules = join(root, "node_modules/.modules.yaml"); // pnpm writes this last
   if (!existsSync(modules) || !existsSync(typescript)) return false;
-  if (readStamp(installedStamp) === lockFileHash()) return true;
-  return modified(modules) >= modified(join(root, "pnpm-lock.yaml")); // installed by pnpm itself
+  if (readStamp(installedStamp) === installInputsHash()) return true;
+  return installInputs.every((path) => modified(path) <= modified(modules)); // installed by pnpm itself
 }
 
 async function install() {
   say("installing dependencies");
   const { packageManager } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const hash = lockFileHash();
+  const hash = installInputsHash();
   const { code, output } = await run(
     "npx",
     [
@@ -155,10 +156,10 @@ function modified(path) {
   return statSync(path).mtimeMs;
 }
 
-function lockFileHash() {
-  return createHash("sha256")
-    .update(readFileSync(join(root, "pnpm-lock.yaml")))
-    .digest("hex");
+function installInputsHash() {
+  const hash = createHash("sha256");
+  for (const path of installInputs) hash.update(readFileSync(path));
+  return hash.digest("hex");
 }
 
 function readStamp(path) {
