@@ -45,6 +45,8 @@ export interface ExpertsBackwardOptions {
   /** Gradients of the tables for every row (default), or only for the rows that were used. */
   readonly tables?: "dense" | "compact";
   readonly addTo?: AddTo;
+  /** f32 [T, k] that the gradient of the routing weights is added to; stays the caller's. */
+  readonly addToWeights?: Tensor;
 }
 
 /** A backward's gradients and, f32 [T, k], that of the routing weights. Owns them all. */
@@ -158,7 +160,7 @@ export class AtomicExperts implements Movable, Disposable {
         const rows = compact ? Math.min(tokens * call.topK, numExperts) : numExperts;
         const table = (): Tensor => scope.own(newTensor(this.backend, [rows, hiddenSize]));
         const states = added.states ?? scope.own(newTensor(this.backend, hiddenStates.shape));
-        const weights = scope.own(newTensor(this.backend, [tokens, call.topK]));
+        const weights = options.addToWeights ?? scope.own(newTensor(this.backend, [tokens, call.topK]));
         const down = added.down ?? table();
         const up = added.up ?? table();
         const buffers = { down: down.buffer, up: up.buffer };
@@ -180,6 +182,7 @@ export class AtomicExperts implements Movable, Disposable {
           accumulate: [
             ...(added.states ? (["gradHiddenStates"] as const) : []),
             ...(added.down ? (["gradTables"] as const) : []),
+            ...(options.addToWeights ? (["gradWeights"] as const) : []),
           ],
         });
         const parameters = new Map([

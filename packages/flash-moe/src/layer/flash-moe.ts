@@ -1,0 +1,146 @@
+import {
+  type Backend,
+  FlashMoeError,
+  type FloatDType,
+  type LongJobOptions,
+  type Movable,
+  moveSlots,
+  type Parameter,
+  Scope,
+  type Tensor,
+  type TensorSlot,
+} from "@flash-moe/core";
+import { AtomicExperts, SharedMlp, SparseFfn } from "@flash-moe/ffn";
+import { CartesianRouter } from "@flash-moe/router";
+import { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig, routerConfig } from "./config.js";
+import { FlashMoeRecording } from "./recording.js";
+
+export interface CreateOptions extends LongJobOptions {
+  /** Default 0. */
+  readonly seed?: number;
+  /** Storage dtype. Default f32. */
+  readonly dtype?: FloatDType;
+}
+
+/**
+ * A mixture-of-experts layer of one-neuron experts: a Cartesian Product Router picks k of X * Y experts
+ * per token, whose sum is added to a shared MLP. `y = mlp(x) + sum_j act(x . down[id_j]) w_j up[id_j]`
+ * (OmniMoE, arXiv 2602.05711, Eq. 7). Owns its weights.
+ */
+export class FlashMoE implements Movable, Disposable {
+  readonly config: FlashMoeConfig;
+  readonly router: CartesianRouter;
+  readonly ffn: SparseFfn;
+
+  /** A layer of given parts, which become the layer's. INVALID_ARGUMENT if they do not fit together. */
+  constructor(router: CartesianRouter, ffn: SparseFfn) {
+    if (router.backend !== ffn.backend) {
+      throw new FlashMoeError(
+        "FOREIGN_BUFFER",
+        "router and experts are on different backends; takes the same",
+      );
+    }
+    if (router.config.hiddenSize !== ffn.experts.config.hiddenSize || router.dtype !== ffn.dtype) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `the router has hiddenSize ${router.config.hiddenSize} in ${router.dtype}, ` +
+          `the experts ${ffn.experts.config.hiddenSize} in ${ffn.dtype}; takes the same`,
+      );
+    }
+    if (ffn.experts.config.activation !== ffn.mlp.config.activation) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `the experts apply ${ffn.experts.config.activation}, the MLP ${ffn.mlp.config.activation}; takes the same`,
+      );
+    }
+    this.config = flashMoeConfig({ ...router.config, ...ffn.mlp.config, ...ffn.experts.config });
+    this.router = router;
+    this.ffn = ffn;
+  }
+
+  /** A layer with fresh weights; the same seed gives the same weights on every backend. */
+  static async create(
+    backend: Backend,
+    options: FlashMoeOptions,
+    create: CreateOptions = {},
+  ): Promise<FlashMoE> {
+    const config = flashMoeConfig(options);
+    const seed = create.seed ?? 0;
+    const scope = new Scope();
+    try {
+      const router = scope.own(
+        await CartesianRouter.create(backend, routerConfig(config), { ...create, seed }),
+      );
+      const experts = scope.own(await AtomicExperts.create(backend, config, { ...create, seed: seed + 1 }));
+      const mlp = scope.own(await SharedMlp.create(backend, config, { ...create, seed: seed + 2 }));
+      return new FlashMoE(router, new SparseFfn(experts, mlp));
+    } catch (error) {
+      scope.end();
+      throw error;
+    }
+  }
+
+  get backend(): Backend {
+    return this.router.backend;
+  }
+
+  get dtype(): FloatDType {
+    return this.router.dtype;
+  }
+
+  /** Every weight that is learnt, under upstream's names. `moveTo` replaces the tensors. */
+  parameters(): Parameter[] {
+    return [...this.router.parameters(), ...this.ffn.parameters()];
+  }
+
+  /**
+   * Hidden states [..., H] in, the same shape out, with the running statistics of the norm. `addend` (f32
+   * or the storage dtype, same size: a residual) is added before the one rounding. The caller owns the result.
+   */
+  forward(hiddenStates: Tensor, options: { readonly addend?: Tensor } = {}): Tensor {
+    const routing = this.router.forward(hiddenStates);
+    try {
+      return this.ffn.forward(hiddenStates, routing, options);
+    } finally {
+      routing.dispose();
+    }
+  }
+
+  /**
+   * `forward` that keeps what the backward needs and shows the routing. In training mode (the default)
+   * the norm uses the statistics of this batch (at least 2 tokens) and updates the running ones. The
+   * hidden states must live until the backward is done. The caller owns the result.
+   */
+  record(
+    hiddenStates: Tensor,
+    options: { readonly training?: boolean; readonly addend?: Tensor } = {},
+  ): FlashMoeRecording {
+    const recording = this.router.record(hiddenStates, options);
+    try {
+      const output = this.ffn.forward(hiddenStates, recording.routing, options);
+      return new FlashMoeRecording(this.ffn, hiddenStates, recording, output);
+    } catch (error) {
+      recording.dispose();
+      throw error;
+    }
+  }
+
+  slots(): TensorSlot[] {
+    return [...this.router.slots(), ...this.ffn.slots()];
+  }
+
+  /** Moves the layer to another backend, bit for bit. When it fails, nothing has changed. */
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.router.dispose();
+    this.ffn.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

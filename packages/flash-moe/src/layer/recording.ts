@@ -1,0 +1,75 @@
+import { type AddTo, cloneTensor, Gradients, type Tensor, withScope } from "@flash-moe/core";
+import type { SparseFfn } from "@flash-moe/ffn";
+import type { RouterRecording, Routing } from "@flash-moe/router";
+
+export interface BackwardOptions {
+  /** With respect to the router logits, f32 [T, X + Y]: of a balance loss or z-loss. */
+  readonly gradRouterLogits?: Tensor;
+  /** With respect to the routing weights, f32 [T, k]. */
+  readonly gradRoutingWeights?: Tensor;
+  /** Gradients of the expert tables for every row (default), or only for the rows that were used. */
+  readonly tables?: "dense" | "compact";
+  readonly addTo?: AddTo;
+}
+
+/** One batch through a layer, and what its backward needs. Owns its tensors, not the hidden states. */
+export class FlashMoeRecording implements Disposable {
+  /** y, in the shape and dtype of the hidden states. */
+  readonly output: Tensor;
+  readonly #ffn: SparseFfn;
+  readonly #hiddenStates: Tensor;
+  readonly #router: RouterRecording;
+
+  constructor(ffn: SparseFfn, hiddenStates: Tensor, router: RouterRecording, output: Tensor) {
+    this.#ffn = ffn;
+    this.#hiddenStates = hiddenStates;
+    this.#router = router;
+    this.output = output;
+  }
+
+  /** Router logits, expert ids and routing weights of the batch. */
+  get routing(): Routing {
+    return this.#router.routing;
+  }
+
+  /**
+   * From the gradient of the output ([..., H], storage dtype) the gradients, f32, of the hidden states and
+   * of every parameter. An addend's gradient is `gradOutput` itself. May be called more than once.
+   */
+  backward(gradOutput: Tensor, options: BackwardOptions = {}): Gradients {
+    const { addTo, gradRoutingWeights, gradRouterLogits, tables } = options;
+    return withScope(
+      (scope) => {
+        const addToWeights = gradRoutingWeights && scope.own(cloneTensor(gradRoutingWeights));
+        const ffn = this.#ffn.backward(this.#hiddenStates, this.routing, gradOutput, {
+          tables,
+          addTo,
+          addToWeights,
+        });
+        scope.own(ffn.weights);
+        const given = new Set<Tensor | undefined>([addTo?.hiddenStates]);
+        for (const gradient of addTo?.parameters?.values() ?? []) given.add(gradient.values);
+        for (const tensor of ffn.gradients.tensors()) if (!given.has(tensor)) scope.own(tensor);
+        const router = this.#router.backward(
+          { weights: ffn.weights, logits: gradRouterLogits },
+          { addTo: { hiddenStates: ffn.gradients.hiddenStates, parameters: addTo?.parameters } },
+        );
+        return new Gradients(
+          ffn.gradients.hiddenStates,
+          new Map([...router.parameters, ...ffn.gradients.parameters]),
+        );
+      },
+      (gradients) => gradients.tensors(),
+    );
+  }
+
+  /** Frees output, routing and what was saved. Idempotent. */
+  dispose(): void {
+    this.output.dispose();
+    this.#router.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
