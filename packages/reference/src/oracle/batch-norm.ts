@@ -1,11 +1,13 @@
-/** BatchNorm1d with affine = False: T tokens, F features, [T, F] row-major. */
+import type { FloatArray } from "./float-array.js";
+
+// BatchNorm1d with affine = False: T tokens, F features, [T, F] row-major.
 
 export interface BatchNormEvaluationParams {
   tokens: number;
   features: number;
   epsilon: number;
   /** [T, F]. */
-  input: Float64Array;
+  input: FloatArray;
   /** [F]. */
   mean: Float64Array;
   /** [F]. */
@@ -34,7 +36,7 @@ export interface BatchNormTrainingParams {
   /** The share of the batch in the new running statistics. */
   momentum: number;
   /** [T, F]. */
-  input: Float64Array;
+  input: FloatArray;
   /** [F], read only. */
   runningMean: Float64Array;
   /** [F], read only. */
@@ -98,13 +100,13 @@ export interface BatchNormBackwardParams {
   epsilon: number;
   training: boolean;
   /** [T, F]. */
-  input: Float64Array;
+  input: FloatArray;
   /** [F]: of the batch in training, the running one in evaluation. */
   mean: Float64Array;
   /** [F]: of the batch (biased) in training, the running one in evaluation. */
   variance: Float64Array;
   /** [T, F]. */
-  gradOutput: Float64Array;
+  gradOutput: FloatArray;
 }
 
 /**

@@ -61,6 +61,8 @@ export function expertsForward(params: ExpertsForwardParams): Float64Array {
 export interface ExpertsBackwardParams extends ExpertsForwardParams {
   /** g, [T, H]. */
   gradOutput: Float64Array;
+  /** True: gradHiddenStates is not computed, and empty. */
+  skipGradHiddenStates?: boolean;
 }
 
 export interface ExpertsBackwardResult {
@@ -85,8 +87,9 @@ export interface ExpertsBackwardResult {
  */
 export function expertsBackward(params: ExpertsBackwardParams): ExpertsBackwardResult {
   const { tokens, hiddenSize, numExperts, topK, hiddenStates, down, up, ids, weights, gradOutput } = params;
+  const { skipGradHiddenStates = false } = params;
   const act = activationFunction(params.activation);
-  const gradHiddenStates = new Float64Array(tokens * hiddenSize);
+  const gradHiddenStates = new Float64Array(skipGradHiddenStates ? 0 : tokens * hiddenSize);
   const gradWeights = new Float64Array(tokens * topK);
   const downCoefficients = new Float64Array(tokens * topK);
   const upCoefficients = new Float64Array(tokens * topK);
@@ -104,6 +107,7 @@ export function expertsBackward(params: ExpertsBackwardParams): ExpertsBackwardR
     gradWeights[pair] = activated * u;
     upCoefficients[pair] = activated * weights[pair];
     downCoefficients[pair] = weights[pair] * act.derivative(a) * u;
+    if (skipGradHiddenStates) continue;
     addScaled(gradHiddenStates, start, downCoefficients[pair], downRow, 0, hiddenSize);
   }
   return { gradHiddenStates, gradWeights, downCoefficients, upCoefficients };

@@ -66,6 +66,13 @@ export function matmul(a: FloatArray, b: FloatArray, shape: MatmulShape): Float6
   return output;
 }
 
+/** Bytes that `matmul` allocates: its output and the packed slices. */
+export function matmulBytes(shape: MatmulShape): number {
+  const { rows, inner, columns } = shape;
+  const depth = Math.min(inner, innerSlice);
+  return 8 * (rows * columns + depth * tile * (1 + Math.ceil(columns / tile)) + tile * tile);
+}
+
 interface StripSource {
   /** The first of the four lines (rows of op(a), columns of op(b)) and how many lines there are. */
   first: number;

@@ -58,7 +58,27 @@ export interface MlpBackwardResult {
  *     gradHiddenStates = da Wg + db Wu
  */
 export function mlpBackward(params: MlpBackwardParams): MlpBackwardResult {
-  const { tokens, hiddenSize, intermediateSize, hiddenStates, gate, up, down, gradOutput } = params;
+  const intermediates = mlpBackwardIntermediates(params);
+  return {
+    gradHiddenStates: mlpGradHiddenStates(params, intermediates),
+    gradGate: mlpGradGate(params, intermediates),
+    gradUp: mlpGradUp(params, intermediates),
+    gradDown: mlpGradDown(params, intermediates),
+  };
+}
+
+/** What the four gradients are made from, each [T, I]; names as in `mlpBackward`. */
+export interface MlpBackwardIntermediates {
+  /** act(a) * b. */
+  intermediate: Float64Array;
+  /** da. */
+  gradGated: Float64Array;
+  /** db. */
+  gradLinear: Float64Array;
+}
+
+export function mlpBackwardIntermediates(params: MlpBackwardParams): MlpBackwardIntermediates {
+  const { tokens, hiddenSize, intermediateSize, down, gradOutput } = params;
   const act = activationFunction(params.activation);
   const { gated, linear } = projections(params);
   const gradIntermediate = matmul(gradOutput, down, {
@@ -76,22 +96,43 @@ export function mlpBackward(params: MlpBackwardParams): MlpBackwardResult {
     gradGated[n] = gradIntermediate[n] * linear[n] * act.derivative(gated[n]);
     gradLinear[n] = gradIntermediate[n] * activated;
   }
-  const toInput = { rows: tokens, inner: intermediateSize, columns: hiddenSize };
-  const gradHiddenStates = matmul(gradGated, gate, toInput);
-  const throughUp = matmul(gradLinear, up, toInput);
+  return { intermediate, gradGated, gradLinear };
+}
+
+export function mlpGradHiddenStates(
+  params: MlpBackwardParams,
+  { gradGated, gradLinear }: MlpBackwardIntermediates,
+): Float64Array {
+  const { tokens, hiddenSize, intermediateSize, gate, up } = params;
+  const shape = { rows: tokens, inner: intermediateSize, columns: hiddenSize };
+  const gradHiddenStates = matmul(gradGated, gate, shape);
+  const throughUp = matmul(gradLinear, up, shape);
   for (let n = 0; n < gradHiddenStates.length; n++) gradHiddenStates[n] += throughUp[n];
-  const toWeight = { rows: intermediateSize, inner: tokens, columns: hiddenSize, transposeA: true };
-  return {
-    gradHiddenStates,
-    gradGate: matmul(gradGated, hiddenStates, toWeight),
-    gradUp: matmul(gradLinear, hiddenStates, toWeight),
-    gradDown: matmul(gradOutput, intermediate, {
-      rows: hiddenSize,
-      inner: tokens,
-      columns: intermediateSize,
-      transposeA: true,
-    }),
-  };
+  return gradHiddenStates;
+}
+
+export function mlpGradGate(
+  params: MlpBackwardParams,
+  { gradGated }: MlpBackwardIntermediates,
+): Float64Array {
+  const { tokens, hiddenSize, intermediateSize, hiddenStates } = params;
+  const shape = { rows: intermediateSize, inner: tokens, columns: hiddenSize, transposeA: true };
+  return matmul(gradGated, hiddenStates, shape);
+}
+
+export function mlpGradUp(params: MlpBackwardParams, { gradLinear }: MlpBackwardIntermediates): Float64Array {
+  const { tokens, hiddenSize, intermediateSize, hiddenStates } = params;
+  const shape = { rows: intermediateSize, inner: tokens, columns: hiddenSize, transposeA: true };
+  return matmul(gradLinear, hiddenStates, shape);
+}
+
+export function mlpGradDown(
+  params: MlpBackwardParams,
+  { intermediate }: MlpBackwardIntermediates,
+): Float64Array {
+  const { tokens, hiddenSize, intermediateSize, gradOutput } = params;
+  const shape = { rows: hiddenSize, inner: tokens, columns: intermediateSize, transposeA: true };
+  return matmul(gradOutput, intermediate, shape);
 }
 
 /** gated = x Wg^T and linear = x Wu^T, both [T, I]. */

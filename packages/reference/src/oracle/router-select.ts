@@ -31,7 +31,7 @@ export function routerSelectForward(params: RouterSelectForwardParams): RouterSe
 export interface RoutingWeightsParams extends RouterShape {
   /** [T, X + Y], the x keys first. */
   logits: FloatArray;
-  /** [T, k], in [0, X * Y). */
+  /** [T, k]. An id outside [0, X * Y) has weight 0 and gives no gradient. */
   ids: Int32Array;
 }
 
@@ -85,8 +85,9 @@ export function routerSelectBackward(params: RouterSelectBackwardParams): Float6
     const startY = startX + keysX;
     let total = 0;
     for (let slot = 0; slot < topK; slot++) {
-      const gradLog = work.weights[slot] * (gradWeights[t * topK + slot] - weightedGrad);
       const id = ids[t * topK + slot];
+      if (id < 0 || id >= keysX * keysY) continue;
+      const gradLog = work.weights[slot] * (gradWeights[t * topK + slot] - weightedGrad);
       const i = Math.floor(id / keysY);
       gradLogits[startX + i] += gradLog;
       gradLogits[startY + id - i * keysY] += gradLog;
@@ -129,6 +130,10 @@ function computeToken(params: RoutingWeightsParams, token: number, work: TokenWo
   let largest = Number.NEGATIVE_INFINITY;
   for (let slot = 0; slot < topK; slot++) {
     const id = ids[token * topK + slot];
+    if (id < 0 || id >= keysX * keysY) {
+      weights[slot] = Number.NEGATIVE_INFINITY;
+      continue;
+    }
     const i = Math.floor(id / keysY);
     const logX = logits[startX + i] - axisX.max - axisX.logSum;
     const logY = logits[startY + id - i * keysY] - axisY.max - axisY.logSum;
