@@ -23,7 +23,7 @@ const steps = [
   ["tracked files", "tools/checks/tracked-files.mjs"],
 ];
 
-await setUpOrExit();
+await setUpOrExit({ build: false }); // building is one of the steps
 const failed = [];
 for (const [name, ...args] of steps) {
   console.log(`\n== ${name}`);

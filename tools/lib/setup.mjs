@@ -22,9 +22,25 @@ const builtStamp = join(stateDirectory, "built");
 const installInputs = ["pnpm-lock.yaml", "pnpm-workspace.yaml"].map((name) => join(root, name));
 const typescript = join(root, "node_modules/typescript/bin/tsc");
 
-/** Installs and builds what is missing. Concurrent callers wait for each other. */
-async function setUp() {
-  if (isInstalled() && isBuilt()) return;
+/**
+ * Installs and builds what is missing; concurrent callers wait for each other. When it fails, it says why in one
+ * line and ends the process.
+ *
+ * @param {{ build?: boolean }} [options] - build: false only installs
+ */
+export async function setUpOrExit({ build = true } = {}) {
+  try {
+    await setUp(build);
+  } catch (error) {
+    say(error instanceof SetupError ? error.message : String(error));
+    process.exit(1);
+  }
+}
+
+/** @param {boolean} andBuild */
+async function setUp(andBuild) {
+  const isReady = () => isInstalled() && (!andBuild || isBuilt());
+  if (isReady()) return;
   mkdirSync(stateDirectory, { recursive: true });
   const release = await acquireLock(join(stateDirectory, "lock"), (pid) =>
     say(`waiting for another set-up (process ${pid})`),
@@ -32,20 +48,10 @@ async function setUp() {
   process.once("exit", release);
   try {
     if (!isInstalled()) await install();
-    if (!isBuilt()) await build();
+    if (!isReady()) await build();
   } finally {
     process.off("exit", release);
     release();
-  }
-}
-
-/** A set-up that fails says why in one line and ends the process. */
-export async function setUpOrExit() {
-  try {
-    await setUp();
-  } catch (error) {
-    say(error instanceof SetupError ? error.message : error.stack);
-    process.exit(1);
   }
 }
 
