@@ -1,7 +1,7 @@
 // No tracked file may name a package registry's host or a path of somebody's machine: neither means anything to
 // the next person, and a lock file that names a registry installs from nowhere else.
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -30,6 +30,7 @@ const files = execFileSync("git", ["ls-files", "-z"], { cwd: root, encoding: "ut
   .split("\0")
   .filter(Boolean);
 for (const file of files) {
+  if (!existsSync(join(root, file))) continue; // deleted, not yet committed
   const bytes = readFileSync(join(root, file));
   if (bytes.subarray(0, 8_000).includes(0)) continue; // not text
   for (const [number, line] of bytes.toString("utf8").split("\n").entries()) {
