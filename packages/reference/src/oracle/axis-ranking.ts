@@ -22,7 +22,7 @@ export function clampLogit(logit: number): number {
  * logits in the order of their index.
  */
 export function createAxisRanking(size: number, count: number): AxisRanking {
-  const capacity = Math.min(size, 2 * count + 32);
+  const capacity = Math.min(size, 2 * count);
   const logits = new Float32Array(capacity);
   const keys = new Int32Array(capacity);
   const sort = createStableSort(logits, keys);
@@ -33,14 +33,13 @@ export function createAxisRanking(size: number, count: number): AxisRanking {
       let filled = 0;
       let bound = Number.NEGATIVE_INFINITY;
       for (let key = 0; key < size; key++) {
-        const logit = clampLogit(source[start + key]);
-        if (!(logit > bound)) continue;
         if (filled === capacity) {
           sort(filled);
           filled = count;
           bound = logits[count - 1];
-          if (!(logit > bound)) continue;
         }
+        const logit = clampLogit(source[start + key]);
+        if (!(logit > bound)) continue;
         logits[filled] = logit;
         keys[filled] = key;
         filled++;
@@ -54,7 +53,7 @@ export function createAxisRanking(size: number, count: number): AxisRanking {
 function createStableSort(logits: Float32Array, keys: Int32Array): (length: number) => void {
   const spareLogits = new Float32Array(logits.length);
   const spareKeys = new Int32Array(keys.length);
-  const runLength = 8;
+  const runLength = 16;
   return (length) => {
     for (let start = 0; start < length; start += runLength) {
       sortRun(logits, keys, start, Math.min(start + runLength, length));

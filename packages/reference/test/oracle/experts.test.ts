@@ -168,6 +168,13 @@ test("the order of tokens does not change a token's output", () => {
   );
 });
 
+test("without the gradient of the hidden states, all others have the same bits", () => {
+  const call = makeCase(7);
+  const { gradHiddenStates, ...others } = expertsBackward({ ...call, skipGradHiddenStates: true });
+  expect(gradHiddenStates).toHaveLength(0);
+  expect(expertsBackward(call)).toMatchObject(others);
+});
+
 test("no tokens give empty results", () => {
   const call = makeCase(5, { tokens: 0 });
   expect(expertsForward(call)).toHaveLength(0);

@@ -89,6 +89,21 @@ test("normalised weights of experts that all underflow are still right", () => {
   expect(weights[1]).toBeCloseTo(1 / (1 + Math.E), 14);
 });
 
+test.each([false, true])(
+  "an id outside the grid has weight 0 and no gradient, normalizeWeights %s",
+  (normalizeWeights) => {
+    const logits = normals(createRandom(4), 5);
+    const shape = { ...grid, tokens: 1, normalizeWeights, logits };
+    const guarded = { ...shape, topK: 4, ids: new Int32Array([6, 2, -1, 5]) };
+    const inside = { ...shape, topK: 2, ids: new Int32Array([2, 5]) };
+    const [first, second] = routingWeights(inside);
+    expect([...routingWeights(guarded)]).toEqual([0, first, 0, second]);
+    expect(routerSelectBackward({ ...guarded, gradWeights: new Float64Array([9, 1, 9, -2]) })).toEqual(
+      routerSelectBackward({ ...inside, gradWeights: new Float64Array([1, -2]) }),
+    );
+  },
+);
+
 test("no tokens give empty results", () => {
   const call = { ...grid, tokens: 0, topK: 2, normalizeWeights: true, logits: new Float32Array(0) };
   const { ids, weights } = routerSelectForward(call);
