@@ -1,1 +1,1 @@
-export {};
+export { type ReferenceOptions, reference } from "./backend/provider.js";

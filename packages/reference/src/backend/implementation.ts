@@ -1,0 +1,96 @@
+import {
+  type BackendImplementation,
+  type BackendRuntime,
+  bytesPerElement,
+  type OpCalls,
+  type OpName,
+} from "@flash-moe/core";
+import type { OpContext } from "./op-context.js";
+import { adamw } from "./ops/adamw.js";
+import { batchNormBackward, batchNormForward } from "./ops/batch-norm.js";
+import { expertsBackward, expertsForward } from "./ops/experts.js";
+import { linear } from "./ops/linear.js";
+import { mlpBackward, mlpForward } from "./ops/mlp.js";
+import { routerSelectBackward, routerSelectForward } from "./ops/router-select.js";
+import { asOutOfMemory, withScratch } from "./scratch.js";
+import { createStorage, freeStorage, type Storage } from "./storage.js";
+
+/**
+ * The oracle dressed as a backend. Every op runs when it is called, so submission order is kept and there is
+ * never anything to wait for.
+ */
+export function createImplementation(runtime: BackendRuntime): BackendImplementation<Storage> {
+  const { budget } = runtime;
+  const living = new Set<Storage>();
+
+  function bind<Name extends OpName>(
+    name: Name,
+    op: (call: OpCalls<Storage>[Name], context: OpContext) => void,
+  ): (call: OpCalls<Storage>[Name]) => void {
+    return (call) => {
+      withScratch(budget, name, (scratch) => op(call, { scratch, fail: (error) => runtime.fail(error) }));
+    };
+  }
+
+  function free(storage: Storage): void {
+    living.delete(storage);
+    freeStorage(storage);
+  }
+
+  function freeAll(): void {
+    for (const storage of living) freeStorage(storage);
+    living.clear();
+  }
+
+  return {
+    ops: {
+      linear: bind("linear", linear),
+      batchNormForward: bind("batchNormForward", batchNormForward),
+      batchNormBackward: bind("batchNormBackward", batchNormBackward),
+      routerSelectForward: bind("routerSelectForward", routerSelectForward),
+      routerSelectBackward: bind("routerSelectBackward", routerSelectBackward),
+      expertsForward: bind("expertsForward", expertsForward),
+      expertsBackward: bind("expertsBackward", expertsBackward),
+      mlpForward: bind("mlpForward", mlpForward),
+      mlpBackward: bind("mlpBackward", mlpBackward),
+      adamw: bind("adamw", adamw),
+    },
+    alloc(dtype, length, _zeroed, label) {
+      try {
+        const storage = createStorage(dtype, length);
+        living.add(storage);
+        return storage;
+      } catch (error) {
+        const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
+        throw asOutOfMemory(error, what, length * bytesPerElement(dtype), budget);
+      }
+    },
+    free,
+    write(storage, data, offset) {
+      storage.data.set(data, offset);
+    },
+    async read(storage, offset, length) {
+      try {
+        return storage.data.slice(offset, offset + length);
+      } catch (error) {
+        throw asOutOfMemory(
+          error,
+          "the copy that read returns",
+          length * bytesPerElement(storage.dtype),
+          budget,
+        );
+      }
+    },
+    copy(source, target) {
+      target.data.set(source.data);
+    },
+    async sync() {},
+    async dispose() {
+      freeAll();
+    },
+    forceLoss() {
+      freeAll();
+      runtime.lose({ reason: "destroyed", message: "the loss was asked for" });
+    },
+  };
+}

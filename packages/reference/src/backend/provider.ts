@@ -1,0 +1,60 @@
+import {
+  type Backend,
+  type BackendProvider,
+  type Capabilities,
+  defineBackend,
+  FlashMoeError,
+  type ProbeResult,
+} from "@flash-moe/core";
+import { createImplementation } from "./implementation.js";
+import { defaultMemoryLimitBytes } from "./memory-limit.js";
+
+export interface ReferenceOptions {
+  /**
+   * Bytes that buffers and intermediates may take together. By default a share of the memory that is free
+   * when the backend is opened.
+   */
+  memoryLimitBytes?: number;
+}
+
+const name = "reference";
+const device = "CPU, plain TypeScript (float64)";
+
+/** One array of 4 GiB is what every current engine gives; most stop not far above. */
+const maxBufferBytes = 2 ** 32;
+
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
+  dtypes: {
+    f32: new Set(["storage", "arithmetic"]),
+    f16: new Set(["storage"]),
+    bf16: new Set(["storage"]),
+  },
+  deterministic: true,
+  maxBufferBytes,
+  // Nothing but memory and 32-bit ids limits an axis; beyond this, one token's logits get too long to use.
+  maxKeysPerAxis: 2 ** 20,
+  timestamps: false,
+  mlpIntermediate: "f32",
+};
+
+/**
+ * The oracle as a backend: plain TypeScript on one CPU core, in any engine. Every intermediate is in
+ * float64, and outputs are rounded once.
+ */
+export const reference: BackendProvider<ReferenceOptions> = {
+  name,
+  async probe(): Promise<ProbeResult> {
+    return { available: true, device };
+  },
+  /** INVALID_ARGUMENT for a `memoryLimitBytes` that is no whole number from 0 on. */
+  async open(options: ReferenceOptions = {}): Promise<Backend> {
+    const memoryLimitBytes = options.memoryLimitBytes ?? defaultMemoryLimitBytes();
+    if (!Number.isSafeInteger(memoryLimitBytes) || memoryLimitBytes < 0) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `memoryLimitBytes is ${String(options.memoryLimitBytes)}; takes a whole number of bytes from 0`,
+      );
+    }
+    return defineBackend({ name, device, capabilities, memoryLimitBytes }, createImplementation);
+  },
+};
