@@ -13,7 +13,7 @@ const u32 = new Uint32Array(f32.buffer);
 function oddBits(value: number): number {
   const nearest = Math.fround(value);
   f32[0] = value;
-  if (nearest === value || value !== value) return u32[0];
+  if (nearest === value || Number.isNaN(value)) return u32[0];
   return (Math.abs(nearest) > Math.abs(value) ? u32[0] - 1 : u32[0]) | 1;
 }
 
