@@ -93,6 +93,7 @@ test("compact rows are stepped as the whole would be, and no others, also not by
 
 test("rows out of range are passed over", () => {
   const state = zeroState([1, 2], [1, 1]);
-  adamwRows(state, settings, { rows: 2, columns: 1, ids: Int32Array.of(-1, 2), count: 2 });
+  // The second id lies past the rows of this parameter, though not past the array.
+  adamwRows(state, settings, { rows: 1, columns: 1, ids: Int32Array.of(-1, 1), count: 2 });
   expect([...state.parameter]).toEqual([1, 2]);
 });
