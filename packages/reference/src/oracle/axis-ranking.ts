@@ -1,7 +1,7 @@
 const largestFloat32 = 3.4028234663852886e38;
 
 /** The best keys of one axis: `logits[r]` (clamped) and `keys[r]` of the key with rank r, counted from 0. */
-export interface AxisRanking {
+interface AxisRanking {
   readonly logits: Float32Array;
   readonly keys: Int32Array;
   /** Ranks the axis whose logits start at `start`. */
@@ -9,7 +9,7 @@ export interface AxisRanking {
 }
 
 /** For the selection alone: the finite f32 range, and NaN as its lowest value. */
-export function clampLogit(logit: number): number {
+function clampLogit(logit: number): number {
   // Written so that NaN, which compares false, takes the second branch.
   return logit > -largestFloat32 ? Math.min(logit, largestFloat32) : -largestFloat32;
 }

@@ -1,8 +1,8 @@
-// Two formulas, each where it does not cancel. Below 1, the Maclaurin series (NIST DLMF 7.6.1). From 1 on,
-// the trapezoidal rule of step h for the integral erfc(x) = (2 x exp(-x^2) / pi) int_0^inf exp(-u^2) / (u^2 + x^2) du
-// with the residue of the pole at u = i x taken out (F. Matta and A. Reichel, "Uniform computation of the error
-// function and other related functions", Mathematics of Computation 25, 1971), whose relative error is about
-// exp(-(pi / h)^2): 7e-18 at h = 1/2. The residue counts only where x < pi / h.
+// Two formulas, each where it does not cancel. Below 1, the Maclaurin series (NIST DLMF 7.6.1). From 1 on, the
+// trapezoidal rule of step h for erfc(x) = (2 x exp(-x^2) / pi) int_0^inf exp(-u^2) / (u^2 + x^2) du, with the
+// residue of the pole at u = i x taken out where it counts, x < pi / h (F. Matta and A. Reichel, "Uniform
+// computation of the error function and other related functions", Mathematics of Computation 25, 1971). Its
+// relative error is about exp(-(pi / h)^2): 7e-18 at h = 1/2.
 
 const seriesLimit = 1;
 const step = 0.5;

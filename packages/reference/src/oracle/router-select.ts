@@ -43,8 +43,8 @@ export interface RoutingWeightsParams extends RouterShape {
  *
  * The second is computed from the differences to the largest p, which do not all underflow. The logits
  * are not clamped here. As in PyTorch, a key at -inf has log-softmax -inf and weight 0 while another key of
- * its axis is finite; NaN, +inf, or an axis of nothing but -inf makes every weight of the token NaN, and so
- * do experts with nothing but -inf among them, normalised.
+ * its axis is finite; NaN, +inf, or an axis of nothing but -inf makes every weight of the token NaN. So does
+ * normalizing over experts that all have log-softmax -inf.
  */
 export function routingWeights(params: RoutingWeightsParams): Float64Array {
   const { tokens, topK } = params;
