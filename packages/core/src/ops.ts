@@ -144,11 +144,16 @@ export interface RouterSelectForwardCall<B = DeviceBuffer> extends RouterShape {
   weights: B;
 }
 
-/** The gradient of the routing weights with respect to the logits; none flows through the choice. */
+/**
+ * The gradient of the routing weights with respect to the logits; none flows through the choice. With w
+ * the weights of the forward and g = gradWeights: d_p = g_p w_p, or with `normalizeWeights`
+ * d_p = w_p (g_p - sum_q g_q w_q); then gradLogits of x key a (+)= sum of d_p over the pairs p whose i is a,
+ * - softmax(lx)[a] * sum of all d_p; the y keys likewise.
+ */
 export interface RouterSelectBackwardCall<B = DeviceBuffer> extends RouterShape {
   /** [T, X + Y], f32. */
   logits: B;
-  /** [T, k], i32, in [0, X * Y). */
+  /** [T, k], i32. An id outside [0, X * Y) counts as absent, and is reported as in `experts`. */
   ids: B;
   /** [T, k], f32. */
   gradWeights: B;
@@ -291,9 +296,9 @@ export interface AdamwCall<B = DeviceBuffer> {
   compact?: {
     /** Rows that `gradient` and `ids` have room for. */
     capacity: number;
-    /** [capacity], i32: the used rows ascending, each once. Out of range: as in `experts`. */
+    /** [capacity], i32: the used rows ascending, each once. Outside [0, rows): passed over and reported, as in `experts`. */
     ids: B;
-    /** [1], i32: how many of them are used. */
+    /** [1], i32: how many of them are used. Outside [0, capacity]: clamped, and reported likewise. */
     count: B;
   };
   /** Global step, from 1. */
