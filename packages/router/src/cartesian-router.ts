@@ -13,10 +13,10 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { normEpsilon, normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
+import { normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
 import { freshStatistics, type RunningStatistics } from "./norm-statistics.js";
 import { type RouterRecording, recordRouting } from "./router-recording.js";
-import { allocateRouting, type Routing, selectExperts } from "./routing.js";
+import { allocateRouting, type Routing, route } from "./routing.js";
 
 /** What a router is made of. It becomes the router's. */
 export interface RouterState {
@@ -123,29 +123,11 @@ export class CartesianRouter implements Movable, Disposable {
 
   /** Routes hidden states [..., H] with the running statistics. The caller owns the result. */
   forward(hiddenStates: Tensor): Routing {
-    const { hiddenSize, keysX, keysY, norm } = this.config;
     const tokens = this.#countTokens(hiddenStates);
-    const running = this.statistics;
-    const statistics = running && {
-      mean: running.mean.buffer,
-      variance: running.variance.buffer,
-      epsilon: normEpsilon,
-    };
     return withScope(
       (scope) => {
         const routing = scope.own(allocateRouting(this.backend, this.config, tokens));
-        this.backend.ops.linear({
-          rows: tokens,
-          inner: hiddenSize,
-          columns: keysX + keysY,
-          a: hiddenStates.buffer,
-          b: this.#weight.tensor.buffer,
-          transposeB: true,
-          output: routing.logits.buffer,
-          inputNorm: norm === "hidden" ? statistics : undefined,
-          outputNorm: norm === "logits" ? statistics : undefined,
-        });
-        selectExperts(this.config, routing, tokens);
+        route(this.config, this.#weight.tensor, this.statistics, hiddenStates, routing, tokens);
         return routing;
       },
       (routing) => [routing],

@@ -8,7 +8,7 @@ export interface RouterMemoryEstimate {
   readonly gradientBytes: number;
   /** Logits, ids and routing weights of one batch. */
   readonly routingBytes: number;
-  /** What a recorded batch keeps beside its routing. */
+  /** What a recorded batch keeps, or needs on the way, beside its routing. */
   readonly savedBytes: number;
   /** What a backward needs at its peak beside the gradients, without a backend's own scratch. */
   readonly backwardBytes: number;

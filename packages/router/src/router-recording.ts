@@ -11,7 +11,7 @@ import {
 } from "@flash-moe/core";
 import { normEpsilon, normFeatures, normMomentum, type RouterConfig } from "./config.js";
 import type { RunningStatistics } from "./norm-statistics.js";
-import { allocateRouting, type Routing, selectExperts } from "./routing.js";
+import { allocateRouting, type Routing, route, selectExperts } from "./routing.js";
 
 /** What the norm of one recorded step used, and what it normalised. */
 interface SavedNorm {
@@ -215,72 +215,80 @@ export function recordRouting(
   training: boolean,
 ): RouterRecording {
   const { backend } = weight;
-  const { norm, hiddenSize, keysX, keysY } = config;
-  const features = normFeatures(config);
   const saved: Tensor[] = [];
   return withScope(
     (scope) => {
       const routing = scope.own(allocateRouting(backend, config, tokens));
-      const project = (input: Tensor, output: Tensor): void =>
-        backend.ops.linear({
-          rows: tokens,
-          inner: hiddenSize,
-          columns: keysX + keysY,
-          a: input.buffer,
-          b: weight.buffer,
-          transposeB: true,
-          output: output.buffer,
-        });
-      if (statistics === undefined) {
-        project(hiddenStates, routing.logits);
-        selectExperts(config, routing, tokens);
-        return new RouterRecording(config, weight, hiddenStates, tokens, training, routing, undefined);
-      }
-
-      const mean = scope.own(training ? newTensor(backend, [features]) : cloneTensor(statistics.mean));
-      const variance = scope.own(
-        training ? newTensor(backend, [features]) : cloneTensor(statistics.variance),
-      );
-      const between = scope.own(newTensor(backend, [tokens, features]));
-      const normalise = (input: Tensor, output: Tensor): void => {
-        const call = {
-          tokens,
-          features,
-          epsilon: normEpsilon,
-          input: input.buffer,
-          output: output.buffer,
-          mean: mean.buffer,
-          variance: variance.buffer,
-        };
-        backend.ops.batchNormForward(
-          training
-            ? {
-                ...call,
-                training,
-                momentum: normMomentum,
-                runningMean: statistics.mean.buffer,
-                runningVariance: statistics.variance.buffer,
-              }
-            : { ...call, training },
-        );
-      };
-      if (norm === "hidden") {
-        normalise(hiddenStates, between);
-        project(between, routing.logits);
+      let norm: SavedNorm | undefined;
+      if (statistics === undefined || !training) {
+        if (statistics !== undefined) {
+          // Copies: a later training step changes the running statistics.
+          const mean = scope.own(cloneTensor(statistics.mean));
+          const variance = scope.own(cloneTensor(statistics.variance));
+          // With norm "logits", the backward of an evaluation does not look at what was normalised.
+          norm = { mean, variance, input: config.norm === "hidden" ? hiddenStates : routing.logits };
+          saved.push(mean, variance);
+        }
+        route(config, weight, norm, hiddenStates, routing, tokens);
       } else {
-        project(hiddenStates, between);
-        normalise(between, routing.logits);
-        saved.push(between);
+        const features = normFeatures(config);
+        const mean = scope.own(newTensor(backend, [features]));
+        const variance = scope.own(newTensor(backend, [features]));
+        const between = scope.own(newTensor(backend, [tokens, features]));
+        const keepsBetween = config.norm === "logits";
+        norm = { mean, variance, input: keepsBetween ? between : hiddenStates };
+        saved.push(mean, variance, ...(keepsBetween ? [between] : []));
+        routeTraining(config, weight, statistics, hiddenStates, between, norm, routing, tokens);
       }
-      selectExperts(config, routing, tokens);
-      saved.push(mean, variance);
-      const input = norm === "hidden" ? hiddenStates : between;
-      return new RouterRecording(config, weight, hiddenStates, tokens, training, routing, {
-        mean,
-        variance,
-        input,
-      });
+      return new RouterRecording(config, weight, hiddenStates, tokens, training, routing, norm);
     },
     (recording) => [recording.routing, ...saved],
   );
+}
+
+/** `route` with the statistics of the batch, written to `norm`; updates the running ones. */
+function routeTraining(
+  config: RouterConfig,
+  weight: Tensor,
+  statistics: RunningStatistics,
+  hiddenStates: Tensor,
+  between: Tensor,
+  norm: SavedNorm,
+  routing: Routing,
+  tokens: number,
+): void {
+  const { ops } = weight.backend;
+  const { hiddenSize, keysX, keysY } = config;
+  const normalise = (input: Tensor, output: Tensor): void =>
+    ops.batchNormForward({
+      tokens,
+      features: normFeatures(config),
+      epsilon: normEpsilon,
+      training: true,
+      momentum: normMomentum,
+      input: input.buffer,
+      output: output.buffer,
+      mean: norm.mean.buffer,
+      variance: norm.variance.buffer,
+      runningMean: statistics.mean.buffer,
+      runningVariance: statistics.variance.buffer,
+    });
+  const project = (input: Tensor, output: Tensor): void =>
+    ops.linear({
+      rows: tokens,
+      inner: hiddenSize,
+      columns: keysX + keysY,
+      a: input.buffer,
+      b: weight.buffer,
+      transposeB: true,
+      output: output.buffer,
+    });
+  if (config.norm === "hidden") {
+    normalise(hiddenStates, between);
+    project(between, routing.logits);
+  } else {
+    project(hiddenStates, between);
+    normalise(between, routing.logits);
+  }
+  selectExperts(config, routing, tokens);
 }

@@ -1,5 +1,6 @@
 import { type Backend, newTensor, type Tensor, withScope } from "@flash-moe/core";
-import type { RouterConfig } from "./config.js";
+import { normEpsilon, type RouterConfig } from "./config.js";
+import type { RunningStatistics } from "./norm-statistics.js";
 
 /** Which experts each token goes to, and how much. Owns its tensors. */
 export class Routing implements Disposable {
@@ -55,4 +56,33 @@ export function selectExperts(config: RouterConfig, routing: Routing, tokens: nu
     ids: routing.ids.buffer,
     weights: routing.weights.buffer,
   });
+}
+
+/** Fills logits, ids and weights of hidden states [T, H], the norm (if there is one) with given statistics. */
+export function route(
+  config: RouterConfig,
+  weight: Tensor,
+  statistics: RunningStatistics | undefined,
+  hiddenStates: Tensor,
+  routing: Routing,
+  tokens: number,
+): void {
+  const { hiddenSize, keysX, keysY, norm } = config;
+  const normalise = statistics && {
+    mean: statistics.mean.buffer,
+    variance: statistics.variance.buffer,
+    epsilon: normEpsilon,
+  };
+  weight.backend.ops.linear({
+    rows: tokens,
+    inner: hiddenSize,
+    columns: keysX + keysY,
+    a: hiddenStates.buffer,
+    b: weight.buffer,
+    transposeB: true,
+    output: routing.logits.buffer,
+    inputNorm: norm === "hidden" ? normalise : undefined,
+    outputNorm: norm === "logits" ? normalise : undefined,
+  });
+  selectExperts(config, routing, tokens);
 }
