@@ -19,9 +19,6 @@ import type { SafetensorsEntry } from "./write-header.js";
 /** Bytes of a file that are on the host at once. */
 const pieceBytes = 16 * 1024 * 1024;
 
-/** Bytes that a device may have to keep aside before it is waited for. */
-const bytesBetweenSyncs = 4 * pieceBytes;
-
 export interface UploadOptions {
   /** What to round the elements to (nearest, ties to even); by default what the file has, f32 for F64. */
   readonly dtype?: FloatDType;
@@ -51,7 +48,6 @@ export async function uploadFromFile(
   const buffer = backend.alloc(dtype, elementCount(shape), { label: options.label, zeroed: false });
   try {
     let offset = 0;
-    let unsynced = 0;
     for (const [index, part] of names.entries()) {
       const { dtype: fileDType, byteLength } = infos[index];
       const elementBytes = bitsPerElement(fileDType) / 8;
@@ -61,15 +57,11 @@ export async function uploadFromFile(
         options.signal?.throwIfAborted();
         backend.write(buffer, toHostArray(bytes, fileDType, dtype), offset);
         offset += bytes.length / elementBytes;
-        unsynced += bytes.length;
+        // The device catches up, so that what it keeps aside stays small.
+        await backend.sync();
         options.onPiece?.(part, bytes.length);
-        if (unsynced >= bytesBetweenSyncs) {
-          await backend.sync();
-          unsynced = 0;
-        }
       }
     }
-    await backend.sync();
     return new Tensor(buffer, shape);
   } catch (error) {
     buffer.dispose();
@@ -99,7 +91,8 @@ export function deviceEntry(
     shape: options.shape ?? tensor.shape,
     async *chunks() {
       const step = pieceBytes / bytesPerElement(buffer.dtype);
-      for (let at = begin; at < end; at += step) {
+      // An empty tensor is read too: it may be disposed, or its device lost.
+      for (let at = begin; at === begin || at < end; at += step) {
         const piece = await backend.read(buffer, at, Math.min(step, end - at));
         yield bytesOf(convert(piece, buffer.dtype, dtype));
       }

@@ -6,7 +6,6 @@ export {
   toFloatDType,
   toSafetensorsDType,
 } from "./format.js";
-export type { FileProgress, OnFileProgress } from "./progress.js";
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from "./safetensors-file.js";
 export { writeBeside } from "./write-beside.js";
 export type { SafetensorsEntry, WritableDType } from "./write-header.js";

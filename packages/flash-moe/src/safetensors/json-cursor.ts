@@ -4,6 +4,9 @@ import { quote } from "./quote.js";
 const quoteMark = 0x22;
 const backslash = 0x5c;
 
+/** What is being read, for a message: made only when there is one, as a hostile header has millions of names. */
+export type Label = () => string;
+
 /**
  * Reads JSON text front to back, once, into whatever its caller makes of it. Stricter than JSON.parse,
  * which keeps the last of two equal keys and builds everything before anything can be refused: here
@@ -21,13 +24,13 @@ export class JsonCursor {
   }
 
   /** An object: `visit` is called at each value and has to read it. `where` names the object in messages. */
-  object(where: string, visit: (key: string) => void): void {
+  object(where: Label, visit: (key: string) => void): void {
     const seen = new Set<string>();
     this.#take("{", where);
     if (this.#skip("}")) return;
     do {
-      const key = this.string(`a key of ${where}`);
-      if (seen.has(key)) this.#fail(`${where} has the key ${quote(key)} twice`);
+      const key = this.string(() => `a key of ${where()}`);
+      if (seen.has(key)) this.#fail(`${where()} has the key ${quote(key)} twice`);
       seen.add(key);
       this.#take(":", where);
       visit(key);
@@ -36,7 +39,7 @@ export class JsonCursor {
   }
 
   /** An array: `visit` is called at each item and has to read it. */
-  array(where: string, visit: () => void): void {
+  array(where: Label, visit: () => void): void {
     this.#take("[", where);
     if (this.#skip("]")) return;
     do visit();
@@ -45,7 +48,7 @@ export class JsonCursor {
   }
 
   /** A string, unescaped. Half a surrogate pair is refused: it has no UTF-8. */
-  string(where: string): string {
+  string(where: Label): string {
     this.#take('"', where);
     const text = this.#text;
     const start = this.#position;
@@ -59,7 +62,7 @@ export class JsonCursor {
         at++;
       } else if (!(code >= 0x20)) {
         this.#position = at;
-        this.#fail(`${where} is a string without an end or with a control character`);
+        this.#fail(`${where()} is a string without an end or with a control character`);
       }
     }
     this.#position = at + 1;
@@ -68,18 +71,18 @@ export class JsonCursor {
     try {
       value = JSON.parse(text.slice(start - 1, at + 1)) as string;
     } catch {
-      this.#fail(`${where} has an escape that JSON does not know`);
+      this.#fail(`${where()} has an escape that JSON does not know`);
     }
-    if (/\p{Surrogate}/u.test(value)) this.#fail(`${where} has half a surrogate pair`);
+    if (/\p{Surrogate}/u.test(value)) this.#fail(`${where()} has half a surrogate pair`);
     return value;
   }
 
   /** The characters of a number, as they stand. */
-  number(where: string): string {
+  number(where: Label): string {
     this.#space();
     const start = this.#position;
     while (isNumberCharacter(this.#text.charCodeAt(this.#position))) this.#position++;
-    if (this.#position === start) this.#fail(`${where} is not a number`);
+    if (this.#position === start) this.#fail(`${where()} is not a number`);
     return this.#text.slice(start, this.#position);
   }
 
@@ -103,8 +106,8 @@ export class JsonCursor {
     return true;
   }
 
-  #take(character: string, where: string): void {
-    if (!this.#skip(character)) this.#fail(`${where}: expected ${character}`);
+  #take(character: string, where: Label): void {
+    if (!this.#skip(character)) this.#fail(`${where()}: expected ${character}`);
   }
 
   #fail(what: string): never {

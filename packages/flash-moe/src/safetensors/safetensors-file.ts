@@ -60,15 +60,15 @@ async function readHeaderLength(bytes: ByteSource): Promise<number> {
   }
   const prefix = await bytes.read(0, headerPrefixBytes);
   const view = new DataView(prefix.buffer, prefix.byteOffset, headerPrefixBytes);
-  const length = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
+  const length = view.getBigUint64(0, true);
   const limit = Math.min(maxHeaderBytes, bytes.size - headerPrefixBytes);
-  if (length < 2 || length > limit) {
+  if (length < 2n || length > BigInt(limit)) {
     throw new FlashMoeError(
       "INVALID_CHECKPOINT",
       `${bytes.name}: the header is said to have ${length} bytes; takes 2 to ${maxHeaderBytes}, of ${bytes.size - headerPrefixBytes} in the file`,
     );
   }
-  return length;
+  return Number(length);
 }
 
 function decodeUtf8(bytes: Uint8Array, name: string): string {

@@ -1,15 +1,11 @@
-import { type AbortSignalLike, FlashMoeError } from "@flash-moe/core";
-import type { OnFileProgress } from "./progress.js";
+import { FlashMoeError, type LongJobOptions } from "@flash-moe/core";
 import { quote } from "./quote.js";
 import { writeBeside } from "./write-beside.js";
 import { type FileLayout, layOutFile, type SafetensorsEntry } from "./write-header.js";
 
-export interface WriteSafetensorsOptions {
+export interface WriteSafetensorsOptions extends LongJobOptions {
   /** Strings for the header. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Rejects with its reason; nothing is written then. */
-  readonly signal?: AbortSignalLike;
-  readonly onProgress?: OnFileProgress;
 }
 
 /**
