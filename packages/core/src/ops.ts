@@ -296,7 +296,10 @@ export interface AdamwCall<B = DeviceBuffer> {
   compact?: {
     /** Rows that `gradient` and `ids` have room for. */
     capacity: number;
-    /** [capacity], i32: the used rows ascending, each once. Outside [0, rows): passed over and reported, as in `experts`. */
+    /**
+     * [capacity], i32: the used rows ascending, each once. An id outside [0, rows) is passed over, and
+     * reported as in `experts`.
+     */
     ids: B;
     /** [1], i32: how many of them are used. Outside [0, capacity]: clamped, and reported likewise. */
     count: B;
