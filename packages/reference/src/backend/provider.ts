@@ -31,8 +31,8 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
   },
   deterministic: true,
   maxBufferBytes,
-  // Nothing but memory and 32-bit ids limits an axis; beyond this, one token's logits get too long to use.
-  maxKeysPerAxis: 2 ** 20,
+  // Nothing else limits an axis: the logits of one token, one f32 per key of both axes, must fit a buffer.
+  maxKeysPerAxis: maxBufferBytes / 4 - 1,
   timestamps: false,
   mlpIntermediate: "f32",
 };
