@@ -172,7 +172,10 @@ function recogniseFamily(
   const flash = [...infos.keys()].find((name) => /^router_(gate|norm)\./.test(name));
   const omni = [...infos.keys()].find((name) => /^router_(gate|norm)_[xy]\./.test(name));
   if (flash !== undefined && omni !== undefined) {
-    throw invalid(where, `has ${flash} of flash-moe and ${omni} of omni-moe; takes the names of one`);
+    throw invalid(
+      where,
+      `has ${quote(flash)} of flash-moe and ${quote(omni)} of omni-moe; takes the names of one`,
+    );
   }
   if (flash !== undefined) return "flash";
   if (omni !== undefined) return "omni";
@@ -238,9 +241,10 @@ async function readBatchesTracked(
       throw invalid(where, `${name} is ${info.dtype} of shape [${info.shape}]; takes one I64 of shape []`);
     }
     const bytes = await file.readBytes(prefix + name);
-    const value = Number(new DataView(bytes.buffer, bytes.byteOffset, 8).getBigInt64(0, true));
+    const stored = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigInt64(0, true);
+    const value = Number(stored);
     if (!Number.isSafeInteger(value) || value < 0) {
-      throw invalid(where, `${name} is ${value}; takes an integer from 0 to ${Number.MAX_SAFE_INTEGER}`);
+      throw invalid(where, `${name} is ${stored}; takes an integer from 0 to ${Number.MAX_SAFE_INTEGER}`);
     }
     if (result !== undefined && result !== value) {
       throw invalid(where, `${names.join(" and ")} are ${result} and ${value}; takes the same in both`);
