@@ -101,9 +101,15 @@ export interface Backend extends AsyncDisposable {
    * A new tensor with `values`, rounded to `dtype` (nearest, ties to even). By default f32, i32 for an
    * Int32Array; a Uint16Array needs `dtype` f16 or bf16 and is taken as raw bits.
    */
-  upload(values: ArrayLike<number>, shape: readonly number[], dtype?: DType, label?: string): Tensor;
+  upload(values: Int32Array, shape: readonly number[], dtype?: "i32", label?: string): Tensor<"i32">;
+  upload<Type extends DType = "f32">(
+    values: ArrayLike<number>,
+    shape: readonly number[],
+    dtype?: Type,
+    label?: string,
+  ): Tensor<Type>;
   /** A new tensor of zeros. */
-  zeros(shape: readonly number[], dtype?: DType, label?: string): Tensor;
+  zeros<Type extends DType = "f32">(shape: readonly number[], dtype?: Type, label?: string): Tensor<Type>;
   /** Makes ready (compiles) what a call needs, without running it. */
   prepare<Name extends OpName>(op: Name, call: OpCalls[Name]): Promise<void>;
   /** Waits until all that was submitted has run. */

@@ -174,7 +174,12 @@ class DefinedBackend<H> implements Backend {
     this.#guard("copy", () => this.#implementation.copy(from, to));
   }
 
-  upload(values: ArrayLike<number>, shape: readonly number[], dtype?: DType, label?: string): Tensor {
+  upload<Type extends DType>(
+    values: ArrayLike<number>,
+    shape: readonly number[],
+    dtype?: Type,
+    label?: string,
+  ): Tensor<Type> {
     this.#assertUsable();
     const count = elementCount(shape);
     if (typeof values !== "object" || values === null) {
@@ -206,8 +211,8 @@ class DefinedBackend<H> implements Backend {
     return new Tensor(buffer, shape);
   }
 
-  zeros(shape: readonly number[], dtype: DType = "f32", label?: string): Tensor {
-    return new Tensor(this.alloc(dtype, elementCount(shape), { label }), shape);
+  zeros<Type extends DType = "f32">(shape: readonly number[], dtype?: Type, label?: string): Tensor<Type> {
+    return new Tensor(this.alloc(dtype ?? "f32", elementCount(shape), { label }), shape);
   }
 
   async prepare<Name extends OpName>(op: Name, call: OpCalls[Name]): Promise<void> {

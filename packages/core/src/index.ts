@@ -25,6 +25,7 @@ export {
   type TypedArray,
 } from "./dtype.js";
 export { type ErrorCode, FlashMoeError } from "./errors.js";
+export { expectTensor } from "./expect-tensor.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
 export { countTokens } from "./hidden-states.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
@@ -55,5 +56,5 @@ export {
 export { type AddTo, denseTarget, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
 export { SeededRandom } from "./random.js";
 export { Scope, withScope } from "./scope.js";
-export { elementCount, Tensor } from "./tensor.js";
+export { type Elements, elementCount, Tensor } from "./tensor.js";
 export { transfer } from "./transfer.js";

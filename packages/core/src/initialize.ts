@@ -32,7 +32,7 @@ export async function initializeTensor(
   dtype: FloatDType,
   next: () => number,
   options: LongJobOptions = {},
-): Promise<Tensor> {
+): Promise<Tensor<FloatDType>> {
   const length = elementCount(shape);
   options.signal?.throwIfAborted();
   const buffer = backend.alloc(dtype, length, { label: name, zeroed: false });

@@ -1,4 +1,5 @@
 import type { Backend } from "./backend.js";
+import type { FloatDType } from "./dtype.js";
 import type { LongJobOptions } from "./initialize.js";
 import type { Tensor } from "./tensor.js";
 import { transfer } from "./transfer.js";
@@ -7,9 +8,9 @@ import { transfer } from "./transfer.js";
 export class TensorSlot {
   /** Under upstream's name ("down_embed.weight"). */
   readonly name: string;
-  tensor: Tensor;
+  tensor: Tensor<FloatDType>;
 
-  constructor(name: string, tensor: Tensor) {
+  constructor(name: string, tensor: Tensor<FloatDType>) {
     this.name = name;
     this.tensor = tensor;
   }
@@ -29,7 +30,7 @@ export async function moveSlots(
 ): Promise<void> {
   const moving = slots.filter((slot) => slot.tensor.backend !== target);
   const total = moving.reduce((sum, slot) => sum + slot.tensor.buffer.byteLength, 0);
-  const copies: Tensor[] = [];
+  const copies: Tensor<FloatDType>[] = [];
   let loaded = 0;
   try {
     for (const { name, tensor } of moving) {

@@ -3,17 +3,17 @@ import type { DType } from "./dtype.js";
 import { elementCount, Tensor } from "./tensor.js";
 
 /** A tensor whose contents are unspecified until an op writes all of it. */
-export function newTensor(
+export function newTensor<Type extends DType = "f32">(
   backend: Backend,
   shape: readonly number[],
-  dtype: DType = "f32",
+  dtype?: Type,
   label = "",
-): Tensor {
-  return new Tensor(backend.alloc(dtype, elementCount(shape), { label, zeroed: false }), shape);
+): Tensor<Type> {
+  return new Tensor(backend.alloc(dtype ?? "f32", elementCount(shape), { label, zeroed: false }), shape);
 }
 
 /** A new tensor with the contents that `source` has now. */
-export function cloneTensor(source: Tensor): Tensor {
+export function cloneTensor<Type extends DType>(source: Tensor<Type>): Tensor<Type> {
   const clone = newTensor(source.backend, source.shape, source.dtype, source.buffer.label);
   try {
     source.backend.copy(source.buffer, clone.buffer);

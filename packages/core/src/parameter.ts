@@ -1,37 +1,50 @@
+import type { FloatDType } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import type { Tensor } from "./tensor.js";
 
 /** A weight that is learnt, under upstream's name ("down_embed.weight"). */
 export interface Parameter {
   readonly name: string;
-  readonly tensor: Tensor;
+  readonly tensor: Tensor<FloatDType>;
 }
 
 /** The gradient of one parameter, f32: for every row, or for the rows that were used (see `TableGradients`). */
 export type ParameterGradient =
-  | { readonly layout: "dense"; readonly values: Tensor }
-  | { readonly layout: "compact"; readonly values: Tensor; readonly ids: Tensor; readonly count: Tensor };
+  | { readonly layout: "dense"; readonly values: Tensor<"f32"> }
+  | {
+      readonly layout: "compact";
+      readonly values: Tensor<"f32">;
+      readonly ids: Tensor<"i32">;
+      readonly count: Tensor<"i32">;
+    };
 
 /** What a module's backward gives. Owns its tensors. */
 export class Gradients implements Disposable {
   /** With respect to the module's input, f32, in its shape. */
-  readonly hiddenStates: Tensor;
+  readonly hiddenStates: Tensor<"f32">;
   /** By parameter name. */
   readonly parameters: ReadonlyMap<string, ParameterGradient>;
 
-  constructor(hiddenStates: Tensor, parameters: ReadonlyMap<string, ParameterGradient>) {
+  constructor(hiddenStates: Tensor<"f32">, parameters: ReadonlyMap<string, ParameterGradient>) {
     this.hiddenStates = hiddenStates;
     this.parameters = parameters;
   }
 
   /** Every tensor in it, once. */
   tensors(): Tensor[] {
-    const tensors = new Set([this.hiddenStates]);
+    const tensors = new Set<Tensor>([this.hiddenStates]);
     for (const gradient of this.parameters.values()) {
       tensors.add(gradient.values);
       if (gradient.layout === "compact") tensors.add(gradient.ids).add(gradient.count);
     }
     return [...tensors];
+  }
+
+  /** Those tensors in it that are not the caller's own: all but what `addTo` gave. */
+  tensorsBeside(addTo: AddTo | undefined): Tensor[] {
+    const given = new Set<Tensor | undefined>([addTo?.hiddenStates]);
+    for (const gradient of addTo?.parameters?.values() ?? []) given.add(gradient.values);
+    return this.tensors().filter((tensor) => !given.has(tensor));
   }
 
   /** Idempotent. */
@@ -49,12 +62,12 @@ export class Gradients implements Disposable {
  * hidden states, and dense gradients by parameter name. They stay the caller's.
  */
 export interface AddTo {
-  readonly hiddenStates?: Tensor;
+  readonly hiddenStates?: Tensor<"f32">;
   readonly parameters?: ReadonlyMap<string, ParameterGradient>;
 }
 
 /** The tensor of `addTo` that a dense gradient is added to, if there is one. INVALID_ARGUMENT for a compact one. */
-export function denseTarget(addTo: AddTo | undefined, name: string): Tensor | undefined {
+export function denseTarget(addTo: AddTo | undefined, name: string): Tensor<"f32"> | undefined {
   const gradient = addTo?.parameters?.get(name);
   if (gradient === undefined) return undefined;
   if (gradient.layout !== "dense") {

@@ -23,8 +23,14 @@ export function elementCount(shape: readonly number[]): number {
   return count;
 }
 
-/** A device buffer with a shape: what models pass around. Owns its buffer. */
-export class Tensor implements Disposable {
+/** What numbers of a dtype are read as. */
+export type Elements<Type extends DType> = Type extends "i32" ? Int32Array : Float32Array;
+
+/**
+ * A device buffer with a shape: what models pass around. Owns its buffer. `Type` is what is known of its
+ * dtype when the code is written.
+ */
+export class Tensor<Type extends DType = DType> implements Disposable {
   readonly buffer: DeviceBuffer;
   readonly shape: readonly number[];
 
@@ -44,8 +50,8 @@ export class Tensor implements Disposable {
     return this.buffer.backend;
   }
 
-  get dtype(): DType {
-    return this.buffer.dtype;
+  get dtype(): Type {
+    return this.buffer.dtype as Type;
   }
 
   get disposed(): boolean {
@@ -53,8 +59,8 @@ export class Tensor implements Disposable {
   }
 
   /** The numbers: Int32Array for i32, else Float32Array (exact for f16 and bf16 too). */
-  async read(): Promise<Float32Array | Int32Array> {
-    return decode(await this.readRaw(), this.dtype);
+  async read(): Promise<Elements<Type>> {
+    return decode(await this.readRaw(), this.dtype) as Elements<Type>;
   }
 
   /** The elements as they are stored: raw bits in a Uint16Array for f16 and bf16. */

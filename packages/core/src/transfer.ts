@@ -1,6 +1,6 @@
 import type { AbortSignalLike } from "./abort.js";
 import type { Backend } from "./backend.js";
-import { bytesPerElement } from "./dtype.js";
+import { bytesPerElement, type DType } from "./dtype.js";
 import { Tensor } from "./tensor.js";
 
 /** Bytes that are on the host at once during a transfer. */
@@ -10,11 +10,11 @@ const pieceBytes = 64 * 1024 * 1024;
  * A copy of `tensor` on another backend (or the same), bit for bit, piece by piece through host memory.
  * `signal` rejects with its reason between pieces; the target is then freed.
  */
-export async function transfer(
-  tensor: Tensor,
+export async function transfer<Type extends DType>(
+  tensor: Tensor<Type>,
   target: Backend,
   options: { signal?: AbortSignalLike } = {},
-): Promise<Tensor> {
+): Promise<Tensor<Type>> {
   options.signal?.throwIfAborted();
   const { backend, buffer, dtype } = tensor;
   const copy = target.alloc(dtype, buffer.length, { label: buffer.label, zeroed: false });

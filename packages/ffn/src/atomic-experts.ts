@@ -5,8 +5,10 @@ import {
   type Backend,
   countTokens,
   denseTarget,
+  expectTensor,
   FlashMoeError,
   type FloatDType,
+  floatDTypes,
   Gradients,
   initializeTensor,
   type LongJobOptions,
@@ -22,7 +24,7 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { expectShape, expectSize } from "./expect.js";
+import { expectSize } from "./expect-size.js";
 import { type ExpertRouting, resolveRouting } from "./expert-routing.js";
 
 export interface AtomicExpertsConfig {
@@ -46,13 +48,13 @@ export interface ExpertsBackwardOptions {
   readonly tables?: "dense" | "compact";
   readonly addTo?: AddTo;
   /** f32 [T, k] that the gradient of the routing weights is added to; stays the caller's. */
-  readonly addToWeights?: Tensor;
+  readonly addToWeights?: Tensor<"f32">;
 }
 
 /** A backward's gradients and, f32 [T, k], that of the routing weights. Owns them all. */
 export interface ExpertsGradients {
   readonly gradients: Gradients;
-  readonly weights: Tensor;
+  readonly weights: Tensor<"f32">;
 }
 
 /**
@@ -67,11 +69,11 @@ export class AtomicExperts implements Movable, Disposable {
   /** INVALID_ARGUMENT if the state does not fit the configuration. */
   constructor(config: AtomicExpertsConfig, state: AtomicExpertsState) {
     validateAtomicExpertsConfig(config);
-    expectShape("down", state.down, [config.numExperts, config.hiddenSize]);
-    expectShape("up", state.up, [config.numExperts, config.hiddenSize]);
+    const down = expectTensor("down", state.down, [config.numExperts, config.hiddenSize], floatDTypes);
+    const up = expectTensor("up", state.up, [config.numExperts, config.hiddenSize], floatDTypes);
     this.config = Object.freeze({ ...config });
-    this.#down = new TensorSlot("down_embed.weight", state.down);
-    this.#up = new TensorSlot("up_embed.weight", state.up);
+    this.#down = new TensorSlot("down_embed.weight", down);
+    this.#up = new TensorSlot("up_embed.weight", up);
   }
 
   /** Tables of normal numbers with standard deviation 1 / sqrt(H). Default seed 0, dtype f32. */
@@ -101,7 +103,7 @@ export class AtomicExperts implements Movable, Disposable {
   }
 
   get dtype(): FloatDType {
-    return this.#down.tensor.dtype as FloatDType;
+    return this.#down.tensor.dtype;
   }
 
   /** The tables, as they are now: `moveTo` replaces them. */
@@ -113,7 +115,11 @@ export class AtomicExperts implements Movable, Disposable {
    * Hidden states [..., H] in, the same shape out, rounded once. `addend` (f32 or the storage dtype, same
    * size) is added before the rounding. Ids on the host are checked at once: INVALID_ARGUMENT.
    */
-  forward(hiddenStates: Tensor, routing: ExpertRouting, options: { readonly addend?: Tensor } = {}): Tensor {
+  forward(
+    hiddenStates: Tensor,
+    routing: ExpertRouting,
+    options: { readonly addend?: Tensor } = {},
+  ): Tensor<FloatDType> {
     const tokens = this.#countTokens("hiddenStates", hiddenStates);
     return withScope(
       (scope) => {
@@ -158,7 +164,7 @@ export class AtomicExperts implements Movable, Disposable {
       (scope) => {
         const call = this.#call(scope, tokens, hiddenStates, routing);
         const rows = compact ? Math.min(tokens * call.topK, numExperts) : numExperts;
-        const table = (): Tensor => scope.own(newTensor(this.backend, [rows, hiddenSize]));
+        const table = (): Tensor<"f32"> => scope.own(newTensor(this.backend, [rows, hiddenSize]));
         const states = added.states ?? scope.own(newTensor(this.backend, hiddenStates.shape));
         const weights = options.addToWeights ?? scope.own(newTensor(this.backend, [tokens, call.topK]));
         const down = added.down ?? table();
@@ -242,7 +248,7 @@ export class AtomicExperts implements Movable, Disposable {
   }
 }
 
-function dense(values: Tensor): ParameterGradient {
+function dense(values: Tensor<"f32">): ParameterGradient {
   return { layout: "dense", values };
 }
 

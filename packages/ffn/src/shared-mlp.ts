@@ -5,8 +5,10 @@ import {
   type Backend,
   countTokens,
   denseTarget,
+  expectTensor,
   FlashMoeError,
   type FloatDType,
+  floatDTypes,
   Gradients,
   initializeTensor,
   type LongJobOptions,
@@ -20,7 +22,7 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { expectShape, expectSize } from "./expect.js";
+import { expectSize } from "./expect-size.js";
 
 export interface SharedMlpConfig {
   /** H. */
@@ -51,13 +53,13 @@ export class SharedMlp implements Movable, Disposable {
   constructor(config: SharedMlpConfig, state: SharedMlpState) {
     validateSharedMlpConfig(config);
     const { hiddenSize, intermediateSize } = config;
-    expectShape("gate", state.gate, [intermediateSize, hiddenSize]);
-    expectShape("up", state.up, [intermediateSize, hiddenSize]);
-    expectShape("down", state.down, [hiddenSize, intermediateSize]);
+    const gate = expectTensor("gate", state.gate, [intermediateSize, hiddenSize], floatDTypes);
+    const up = expectTensor("up", state.up, [intermediateSize, hiddenSize], floatDTypes);
+    const down = expectTensor("down", state.down, [hiddenSize, intermediateSize], floatDTypes);
     this.config = Object.freeze({ ...config });
-    this.#gate = new TensorSlot("gate_proj.weight", state.gate);
-    this.#up = new TensorSlot("up_proj.weight", state.up);
-    this.#down = new TensorSlot("down_proj.weight", state.down);
+    this.#gate = new TensorSlot("gate_proj.weight", gate);
+    this.#up = new TensorSlot("up_proj.weight", up);
+    this.#down = new TensorSlot("down_proj.weight", down);
   }
 
   /** Weights uniform in +-1 / sqrt(inputs) as PyTorch's Linear. Default seed 0, dtype f32. */
@@ -100,7 +102,7 @@ export class SharedMlp implements Movable, Disposable {
   }
 
   get dtype(): FloatDType {
-    return this.#gate.tensor.dtype as FloatDType;
+    return this.#gate.tensor.dtype;
   }
 
   /** The weights, as they are now: `moveTo` replaces them. */
@@ -115,7 +117,7 @@ export class SharedMlp implements Movable, Disposable {
   forward(
     hiddenStates: Tensor,
     options: { readonly addend?: Tensor; readonly outputDType?: FloatDType } = {},
-  ): Tensor {
+  ): Tensor<FloatDType> {
     const tokens = this.#countTokens("hiddenStates", hiddenStates);
     return withScope(
       (scope) => {

@@ -48,7 +48,11 @@ export class SparseFfn implements Movable, Disposable {
   }
 
   /** Hidden states [..., H] in, the same shape out: the sum of addend, MLP and experts, rounded once. */
-  forward(hiddenStates: Tensor, routing: ExpertRouting, options: { readonly addend?: Tensor } = {}): Tensor {
+  forward(
+    hiddenStates: Tensor,
+    routing: ExpertRouting,
+    options: { readonly addend?: Tensor } = {},
+  ): Tensor<FloatDType> {
     const addend = this.mlp.forward(hiddenStates, { addend: options.addend, outputDType: "f32" });
     try {
       return this.experts.forward(hiddenStates, routing, { addend });
@@ -68,10 +72,7 @@ export class SparseFfn implements Movable, Disposable {
       (scope) => {
         const { addTo } = options;
         const mlp = this.mlp.backward(hiddenStates, gradOutput, { addTo });
-        // What the caller gave to add to stays the caller's, whatever happens.
-        const given = new Set<Tensor | undefined>([addTo?.hiddenStates]);
-        for (const gradient of addTo?.parameters?.values() ?? []) given.add(gradient.values);
-        for (const tensor of mlp.tensors()) if (!given.has(tensor)) scope.own(tensor);
+        for (const tensor of mlp.tensorsBeside(addTo)) scope.own(tensor);
         const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, {
           ...options,
           addTo: { ...addTo, hiddenStates: mlp.hiddenStates },

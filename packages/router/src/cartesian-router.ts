@@ -1,8 +1,10 @@
 import {
   type Backend,
   countTokens,
+  expectTensor,
   FlashMoeError,
   type FloatDType,
+  floatDTypes,
   initializeTensor,
   type LongJobOptions,
   type Movable,
@@ -23,7 +25,7 @@ export interface RouterState {
   /** Wr, [X + Y, H], storage dtype: the x keys' rows first. */
   readonly weight: Tensor;
   /** Needed unless `norm` is "none". */
-  readonly statistics?: RunningStatistics;
+  readonly statistics?: { readonly mean: Tensor; readonly variance: Tensor };
   /** Training steps that the running statistics have seen. */
   readonly batchesTracked?: number;
 }
@@ -46,7 +48,13 @@ export class CartesianRouter implements Movable, Disposable {
   constructor(config: RouterConfig, state: RouterState) {
     validateRouterConfig(config);
     const features = normFeatures(config);
-    expectShape("weight", state.weight, [config.keysX + config.keysY, config.hiddenSize]);
+    const weight = expectTensor(
+      "weight",
+      state.weight,
+      [config.keysX + config.keysY, config.hiddenSize],
+      floatDTypes,
+    );
+    this.#weight = new TensorSlot("router_gate.weight", weight);
     if (features > 0) {
       if (state.statistics === undefined) {
         throw new FlashMoeError(
@@ -54,15 +62,12 @@ export class CartesianRouter implements Movable, Disposable {
           `statistics are missing; norm ${config.norm} needs ${features} of them`,
         );
       }
-      expectShape("statistics.mean", state.statistics.mean, [features]);
-      expectShape("statistics.variance", state.statistics.variance, [features]);
+      const mean = expectTensor("statistics.mean", state.statistics.mean, [features], ["f32"]);
+      const variance = expectTensor("statistics.variance", state.statistics.variance, [features], ["f32"]);
+      this.#mean = new TensorSlot("router_norm.running_mean", mean);
+      this.#variance = new TensorSlot("router_norm.running_var", variance);
     }
     this.config = Object.freeze({ ...config });
-    this.#weight = new TensorSlot("router_gate.weight", state.weight);
-    if (features > 0 && state.statistics !== undefined) {
-      this.#mean = new TensorSlot("router_norm.running_mean", state.statistics.mean);
-      this.#variance = new TensorSlot("router_norm.running_var", state.statistics.variance);
-    }
     this.#batchesTracked = state.batchesTracked ?? 0;
   }
 
@@ -102,13 +107,13 @@ export class CartesianRouter implements Movable, Disposable {
   }
 
   get dtype(): FloatDType {
-    return this.#weight.tensor.dtype as FloatDType;
+    return this.#weight.tensor.dtype;
   }
 
   /** Running statistics of the norm; undefined with norm "none". */
   get statistics(): RunningStatistics | undefined {
     if (this.#mean === undefined || this.#variance === undefined) return undefined;
-    return { mean: this.#mean.tensor, variance: this.#variance.tensor };
+    return { mean: this.#mean.tensor as Tensor<"f32">, variance: this.#variance.tensor as Tensor<"f32"> };
   }
 
   /** Training steps that the running statistics have seen (PyTorch's num_batches_tracked). */
@@ -179,11 +184,5 @@ export class CartesianRouter implements Movable, Disposable {
       hiddenSize: this.config.hiddenSize,
       dtype: this.dtype,
     });
-  }
-}
-
-function expectShape(name: string, tensor: Tensor, shape: readonly number[]): void {
-  if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `${name} has the shape [${tensor.shape}]; takes [${shape}]`);
   }
 }

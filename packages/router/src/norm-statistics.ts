@@ -3,9 +3,9 @@ import type { Backend, Tensor } from "@flash-moe/core";
 /** Running statistics of the router's BatchNorm: not learnt, but part of a checkpoint. */
 export interface RunningStatistics {
   /** [features], f32. */
-  readonly mean: Tensor;
+  readonly mean: Tensor<"f32">;
   /** [features], f32. */
-  readonly variance: Tensor;
+  readonly variance: Tensor<"f32">;
 }
 
 /** Mean 0 and variance 1, as before any training. */

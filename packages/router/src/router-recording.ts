@@ -2,6 +2,7 @@ import {
   type AddTo,
   cloneTensor,
   denseTarget,
+  expectTensor,
   FlashMoeError,
   Gradients,
   newTensor,
@@ -16,9 +17,9 @@ import { allocateRouting, type Routing, route, selectExperts } from "./routing.j
 /** What the norm of one recorded step used, and what it normalised. */
 interface SavedNorm {
   /** [features], f32. */
-  readonly mean: Tensor;
+  readonly mean: Tensor<"f32">;
   /** [features], f32. */
-  readonly variance: Tensor;
+  readonly variance: Tensor<"f32">;
   /** The logits before the norm, [T, X + Y], f32; with norm "hidden", the hidden states themselves. */
   readonly input: Tensor;
 }
@@ -151,7 +152,7 @@ export class RouterRecording implements Disposable {
     this.dispose();
   }
 
-  #gradLogits(outputs: RouterOutputGradients): Tensor {
+  #gradLogits(outputs: RouterOutputGradients): Tensor<"f32"> {
     const { keysX, keysY, topK, normalizeWeights } = this.#config;
     if (outputs.weights === undefined && outputs.logits === undefined) {
       throw new FlashMoeError(
@@ -159,19 +160,12 @@ export class RouterRecording implements Disposable {
         "gradients of weights and logits are both missing; takes at least one",
       );
     }
-    if (outputs.logits !== undefined && outputs.logits.buffer.length !== this.routing.logits.buffer.length) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `the gradient of the logits has the shape [${outputs.logits.shape}]; takes [${this.routing.logits.shape}]`,
-      );
-    }
+    const { shape } = this.routing.logits;
+    const given =
+      outputs.logits && expectTensor("the gradient of the logits", outputs.logits, shape, ["f32"]);
     return withScope(
       (scope) => {
-        const gradLogits = scope.own(
-          outputs.logits
-            ? cloneTensor(outputs.logits)
-            : newTensor(this.#weight.backend, this.routing.logits.shape),
-        );
+        const gradLogits = scope.own(given ? cloneTensor(given) : newTensor(this.#weight.backend, shape));
         if (outputs.weights !== undefined) {
           this.#weight.backend.ops.routerSelectBackward({
             tokens: this.#tokens,
@@ -183,7 +177,7 @@ export class RouterRecording implements Disposable {
             ids: this.routing.ids.buffer,
             gradWeights: outputs.weights.buffer,
             gradLogits: gradLogits.buffer,
-            accumulate: outputs.logits && ["gradLogits"],
+            accumulate: given && ["gradLogits"],
           });
         }
         return gradLogits;

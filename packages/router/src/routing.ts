@@ -5,13 +5,13 @@ import type { RunningStatistics } from "./norm-statistics.js";
 /** Which experts each token goes to, and how much. Owns its tensors. */
 export class Routing implements Disposable {
   /** The router logits, [T, X + Y], f32, after the norm: the x keys first. */
-  readonly logits: Tensor;
+  readonly logits: Tensor<"f32">;
   /** Expert ids i * Y + j, [T, k], i32, best first. */
-  readonly ids: Tensor;
+  readonly ids: Tensor<"i32">;
   /** Routing weights, [T, k], f32. */
-  readonly weights: Tensor;
+  readonly weights: Tensor<"f32">;
 
-  constructor(logits: Tensor, ids: Tensor, weights: Tensor) {
+  constructor(logits: Tensor<"f32">, ids: Tensor<"i32">, weights: Tensor<"f32">) {
     this.logits = logits;
     this.ids = ids;
     this.weights = weights;

@@ -97,7 +97,7 @@ export class FlashMoE implements Movable, Disposable {
    * Hidden states [..., H] in, the same shape out, with the running statistics of the norm. `addend` (f32
    * or the storage dtype, same size: a residual) is added before the one rounding. The caller owns the result.
    */
-  forward(hiddenStates: Tensor, options: { readonly addend?: Tensor } = {}): Tensor {
+  forward(hiddenStates: Tensor, options: { readonly addend?: Tensor } = {}): Tensor<FloatDType> {
     const routing = this.router.forward(hiddenStates);
     try {
       return this.ffn.forward(hiddenStates, routing, options);

@@ -1,4 +1,12 @@
-import { type AddTo, cloneTensor, Gradients, type Tensor, withScope } from "@flash-moe/core";
+import {
+  type AddTo,
+  cloneTensor,
+  expectTensor,
+  type FloatDType,
+  Gradients,
+  type Tensor,
+  withScope,
+} from "@flash-moe/core";
 import type { SparseFfn } from "@flash-moe/ffn";
 import type { RouterRecording, Routing } from "@flash-moe/router";
 
@@ -15,12 +23,12 @@ export interface BackwardOptions {
 /** One batch through a layer, and what its backward needs. Owns its tensors, not the hidden states. */
 export class FlashMoeRecording implements Disposable {
   /** y, in the shape and dtype of the hidden states. */
-  readonly output: Tensor;
+  readonly output: Tensor<FloatDType>;
   readonly #ffn: SparseFfn;
   readonly #hiddenStates: Tensor;
   readonly #router: RouterRecording;
 
-  constructor(ffn: SparseFfn, hiddenStates: Tensor, router: RouterRecording, output: Tensor) {
+  constructor(ffn: SparseFfn, hiddenStates: Tensor, router: RouterRecording, output: Tensor<FloatDType>) {
     this.#ffn = ffn;
     this.#hiddenStates = hiddenStates;
     this.#router = router;
@@ -40,16 +48,17 @@ export class FlashMoeRecording implements Disposable {
     const { addTo, gradRoutingWeights, gradRouterLogits, tables } = options;
     return withScope(
       (scope) => {
-        const addToWeights = gradRoutingWeights && scope.own(cloneTensor(gradRoutingWeights));
+        const { shape } = this.routing.weights;
+        const given =
+          gradRoutingWeights && expectTensor("gradRoutingWeights", gradRoutingWeights, shape, ["f32"]);
+        const addToWeights = given && scope.own(cloneTensor(given));
         const ffn = this.#ffn.backward(this.#hiddenStates, this.routing, gradOutput, {
           tables,
           addTo,
           addToWeights,
         });
         scope.own(ffn.weights);
-        const given = new Set<Tensor | undefined>([addTo?.hiddenStates]);
-        for (const gradient of addTo?.parameters?.values() ?? []) given.add(gradient.values);
-        for (const tensor of ffn.gradients.tensors()) if (!given.has(tensor)) scope.own(tensor);
+        for (const tensor of ffn.gradients.tensorsBeside(addTo)) scope.own(tensor);
         const router = this.#router.backward(
           { weights: ffn.weights, logits: gradRouterLogits },
           { addTo: { hiddenStates: ffn.gradients.hiddenStates, parameters: addTo?.parameters } },
