@@ -24,7 +24,7 @@ function strictSource(bytes: Uint8Array): ByteSource {
 async function checkRead(bytes: Uint8Array): Promise<void> {
   const file = await openSafetensors(strictSource(bytes));
   const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  const json = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(8, 8 + length)));
   const owners = new Uint8Array(bytes.length - 8 - length);
   const found: Record<string, unknown> = Object.create(null);
   for (const [name, { dtype, shape, byteLength }] of file.tensors) {

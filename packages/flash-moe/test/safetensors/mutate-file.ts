@@ -130,6 +130,8 @@ function mutateJson(random: SeededRandom, root: Json): void {
       return;
     case 1:
       list.splice(index, 0, structuredClone(item) as never);
+      // Under another name it claims the bytes of the first.
+      if (isPair && random.integer(2) === 0) (list[index] as [string, Json])[0] = pick(random, keys);
       return;
     case 2:
       list[index] = list[other];
