@@ -71,7 +71,8 @@ export class AtomicExperts implements Movable, Disposable {
     validateAtomicExpertsConfig(config);
     const down = expectTensor("down", state.down, [config.numExperts, config.hiddenSize], floatDTypes);
     const up = expectTensor("up", state.up, [config.numExperts, config.hiddenSize], floatDTypes);
-    this.config = Object.freeze({ ...config });
+    const { hiddenSize, numExperts, activation } = config;
+    this.config = Object.freeze({ hiddenSize, numExperts, activation });
     this.#down = new TensorSlot("down_embed.weight", down);
     this.#up = new TensorSlot("up_embed.weight", up);
   }

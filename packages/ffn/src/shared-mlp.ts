@@ -56,7 +56,7 @@ export class SharedMlp implements Movable, Disposable {
     const gate = expectTensor("gate", state.gate, [intermediateSize, hiddenSize], floatDTypes);
     const up = expectTensor("up", state.up, [intermediateSize, hiddenSize], floatDTypes);
     const down = expectTensor("down", state.down, [hiddenSize, intermediateSize], floatDTypes);
-    this.config = Object.freeze({ ...config });
+    this.config = Object.freeze({ hiddenSize, intermediateSize, activation: config.activation });
     this.#gate = new TensorSlot("gate_proj.weight", gate);
     this.#up = new TensorSlot("up_proj.weight", up);
     this.#down = new TensorSlot("down_proj.weight", down);

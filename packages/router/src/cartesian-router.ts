@@ -67,7 +67,8 @@ export class CartesianRouter implements Movable, Disposable {
       this.#mean = new TensorSlot("router_norm.running_mean", mean);
       this.#variance = new TensorSlot("router_norm.running_var", variance);
     }
-    this.config = Object.freeze({ ...config });
+    const { hiddenSize, keysX, keysY, topK, norm, normalizeWeights } = config;
+    this.config = Object.freeze({ hiddenSize, keysX, keysY, topK, norm, normalizeWeights });
     this.#batchesTracked = state.batchesTracked ?? 0;
   }
 

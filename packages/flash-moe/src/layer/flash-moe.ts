@@ -12,6 +12,15 @@ import {
 } from "@flash-moe/core";
 import { AtomicExperts, SharedMlp, SparseFfn } from "@flash-moe/ffn";
 import { CartesianRouter } from "@flash-moe/router";
+import {
+  type LayerCheckpoint,
+  type LayerContents,
+  type LayerTensorName,
+  type ReadLayerOptions,
+  readLayerCheckpoint,
+  writeLayerCheckpoint,
+} from "../checkpoint/index.js";
+import type { ByteSourceLike } from "../safetensors/index.js";
 import { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig, routerConfig } from "./config.js";
 import { FlashMoeRecording } from "./recording.js";
 
@@ -21,6 +30,14 @@ export interface CreateOptions extends LongJobOptions {
   /** Storage dtype. Default f32. */
   readonly dtype?: FloatDType;
 }
+
+export interface LoadOptions extends ReadLayerOptions {
+  readonly backend: Backend;
+  /** Weights are rounded to it. Default: the dtype of the tables in the file. */
+  readonly dtype?: FloatDType;
+}
+
+export interface SaveOptions extends LongJobOptions, Pick<LayerContents, "family" | "dtype" | "prefix"> {}
 
 /**
  * A mixture-of-experts layer of one-neuron experts: a Cartesian Product Router picks k of X * Y experts
@@ -80,6 +97,55 @@ export class FlashMoE implements Movable, Disposable {
     }
   }
 
+  /**
+   * The layer of a safetensors checkpoint of either upstream family: a path (in Node), a Blob or bytes.
+   * INVALID_CHECKPOINT, naming what is wrong; nothing is left on the device then.
+   */
+  static async load(source: ByteSourceLike, options: LoadOptions): Promise<FlashMoE> {
+    const checkpoint = await readLayerCheckpoint(source, options);
+    try {
+      return await FlashMoE.fromCheckpoint(checkpoint, options.backend, options.dtype);
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  /** The layer of a checkpoint that is open, and stays so. */
+  static async fromCheckpoint(
+    checkpoint: LayerCheckpoint,
+    backend: Backend,
+    dtype: FloatDType = checkpoint.dtype,
+  ): Promise<FlashMoE> {
+    const { config, batchesTracked } = checkpoint;
+    const scope = new Scope();
+    const upload = async (name: LayerTensorName): Promise<Tensor> =>
+      scope.own(await checkpoint.upload(name, backend, dtype));
+    try {
+      const weight = await upload("router_gate.weight");
+      const statistics =
+        config.norm === "none"
+          ? undefined
+          : {
+              mean: await upload("router_norm.running_mean"),
+              variance: await upload("router_norm.running_var"),
+            };
+      const router = new CartesianRouter(routerConfig(config), { weight, statistics, batchesTracked });
+      const mlp = new SharedMlp(config, {
+        gate: await upload("gate_proj.weight"),
+        up: await upload("up_proj.weight"),
+        down: await upload("down_proj.weight"),
+      });
+      const experts = new AtomicExperts(config, {
+        down: await upload("down_embed.weight"),
+        up: await upload("up_embed.weight"),
+      });
+      return new FlashMoE(router, new SparseFfn(experts, mlp));
+    } catch (error) {
+      scope.end();
+      throw error;
+    }
+  }
+
   get backend(): Backend {
     return this.router.backend;
   }
@@ -123,6 +189,22 @@ export class FlashMoE implements Movable, Disposable {
       recording.dispose();
       throw error;
     }
+  }
+
+  /** What a checkpoint of the layer holds, for `save` or a file of several layers. */
+  contents(): LayerContents {
+    const tensors = new Map<string, Tensor>(this.slots().map((slot) => [slot.name, slot.tensor]));
+    const batchesTracked = this.config.norm === "none" ? undefined : this.router.batchesTracked;
+    return { config: this.config, tensors, batchesTracked };
+  }
+
+  /**
+   * Writes a safetensors checkpoint with upstream's names, the configuration in its metadata (in Node). The
+   * file is there whole or not at all: IO_FAILED with the path.
+   */
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    const { family, dtype, prefix } = options;
+    await writeLayerCheckpoint(path, { ...this.contents(), family, dtype, prefix }, options);
   }
 
   slots(): TensorSlot[] {
