@@ -31,9 +31,6 @@ export function expertsForward(call: ExpertsForwardCall<Storage>, context: OpCon
 export function expertsBackward(call: ExpertsBackwardCall<Storage>, context: OpContext): void {
   const { tokens, hiddenSize, topK, numExperts, gradHiddenStates, gradWeights, gradTables } = call;
   const { scratch } = context;
-  checkExpertIds("expertsBackward", int32Data(call.ids), topK, numExperts, context);
-  if (gradHiddenStates === undefined && gradWeights === undefined && gradTables === undefined) return;
-
   const params = {
     ...decodeParams(call, scratch),
     gradOutput: decodeToFloat64(call.gradOutput, scratch),
@@ -43,6 +40,9 @@ export function expertsBackward(call: ExpertsBackwardCall<Storage>, context: OpC
   scratch.count(8 * ((params.skipGradHiddenStates ? 0 : tokens) + 2) * hiddenSize);
   scratch.count(3 * 8 * tokens * topK);
   const groups = gradTables && groupPairs(params.ids, numExperts, hiddenSize, scratch);
+  // After all that can be refused: a call that is must leave nothing to report.
+  checkExpertIds("expertsBackward", params.ids, topK, numExperts, context);
+  if (gradHiddenStates === undefined && gradWeights === undefined && gradTables === undefined) return;
   const result = oracleBackward(params);
 
   const accumulates = (name: "gradHiddenStates" | "gradWeights" | "gradTables"): boolean =>
