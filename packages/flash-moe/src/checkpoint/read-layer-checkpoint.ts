@@ -50,7 +50,7 @@ export interface LayerCheckpoint extends AsyncDisposable {
    * tables; statistics are always f32). Rejects as the signal and the source do; nothing is left on the
    * device then.
    */
-  upload(name: LayerTensorName, backend: Backend, dtype?: FloatDType): Promise<Tensor>;
+  upload(name: LayerTensorName, backend: Backend, dtype?: FloatDType): Promise<Tensor<FloatDType>>;
   /** Closes the file, unless it was given open. Harmless when repeated. */
   close(): Promise<void>;
 }

@@ -40,7 +40,7 @@ export async function uploadFromFile(
   name: string | readonly string[],
   backend: Backend,
   options: UploadOptions = {},
-): Promise<Tensor> {
+): Promise<Tensor<FloatDType>> {
   const names = typeof name === "string" ? [name] : name;
   const infos = names.map((part) => floatTensor(file, part));
   const dtype = options.dtype ?? toFloatDType(infos[0].dtype) ?? "f32";
@@ -62,7 +62,7 @@ export async function uploadFromFile(
         options.onPiece?.(part, bytes.length);
       }
     }
-    return new Tensor(buffer, shape);
+    return new Tensor<FloatDType>(buffer, shape);
   } catch (error) {
     buffer.dispose();
     throw error;
