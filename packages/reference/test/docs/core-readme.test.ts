@@ -2,18 +2,15 @@ import { readFileSync } from "node:fs";
 import * as core from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
 import { expect, it } from "vitest";
+import { runReadmeExample } from "../../../../tools/test/helpers/readme-example.js";
 
 const readme = readFileSync(new URL("../../../core/README.md", import.meta.url), "utf8");
 
 it("the example of core's README prints what it says", async () => {
-  const code = /^```js\n([\s\S]*?)^```/m.exec(readme)?.[1] ?? "";
-  const body = code
-    .replace(/^import (\{.*\}) from "@flash-moe\/core";$/m, "const $1 = core;")
-    .replace(/^import (\{.*\}) from "@flash-moe\/reference";$/m, "const $1 = modules;");
-  const lines: unknown[][] = [];
-  const log = { log: (...values: unknown[]) => lines.push(values) };
-  const run = new Function("core", "modules", "console", `return (async () => { ${body} })();`);
-  await run(core, { reference }, log);
+  const lines = await runReadmeExample(new URL("../../../core/README.md", import.meta.url), {
+    "@flash-moe/core": core,
+    "@flash-moe/reference": { reference },
+  });
   expect(lines).toEqual([
     [Float32Array.of(1, 5, 4, 11)],
     ["INVALID_ARGUMENT", "linear: b has 6 elements; takes 9"],
