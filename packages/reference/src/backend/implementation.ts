@@ -5,6 +5,7 @@ import {
   type OpCalls,
   type OpName,
 } from "@flash-moe/core";
+import { giveWay } from "./give-way.js";
 import type { OpContext } from "./op-context.js";
 import { adamw } from "./ops/adamw.js";
 import { batchNormBackward, batchNormForward } from "./ops/batch-norm.js";
@@ -71,7 +72,9 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
     },
     async read(storage, offset, length) {
       try {
-        return storage.data.slice(offset, offset + length);
+        const copy = storage.data.slice(offset, offset + length);
+        await giveWay();
+        return copy;
       } catch (error) {
         throw asOutOfMemory(
           error,
@@ -84,7 +87,7 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
     copy(source, target) {
       target.data.set(source.data);
     },
-    async sync() {},
+    sync: giveWay,
     async dispose() {
       freeAll();
     },

@@ -1,0 +1,18 @@
+/** How long work may go on before others get a turn. */
+const turnMilliseconds = 20;
+
+let lastTurn = 0;
+
+/**
+ * Lets the engine do what waits (signals, timers, a page's events) if it has not for a while. Every op here
+ * runs at once, and a chain of settled promises alone would keep the engine from anything else.
+ */
+export async function giveWay(): Promise<void> {
+  if (Date.now() - lastTurn < turnMilliseconds) return;
+  const { setTimeout } = globalThis as {
+    setTimeout?: (callback: () => void, milliseconds: number) => unknown;
+  };
+  // An engine without timers has nothing that waits for a turn.
+  if (setTimeout !== undefined) await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  lastTurn = Date.now();
+}
