@@ -2,6 +2,7 @@ import {
   cloneTensor,
   countTokens,
   denseTarget,
+  expectTensor,
   Gradients,
   initializeTensor,
   moveSlots,
@@ -71,6 +72,26 @@ describe("countTokens", () => {
   });
 });
 
+describe("expectTensor", () => {
+  const tensor = fake().backend.zeros([2, 3], "bf16");
+
+  it("gives back a tensor of the shape and one of the dtypes", () => {
+    expect(expectTensor("x", tensor, [2, 3], ["f32", "bf16"])).toBe(tensor);
+  });
+
+  it("refuses another shape, rank or dtype, by name", () => {
+    for (const shape of [[3, 2], [6], [2, 3, 1]]) {
+      const message = `x has the shape [2,3]; takes [${shape}]`;
+      expectThrow(() => expectTensor("x", tensor, shape, ["bf16"]), "INVALID_ARGUMENT", message);
+    }
+    expectThrow(
+      () => expectTensor("x", tensor, [2, 3], ["f32", "f16"]),
+      "INVALID_ARGUMENT",
+      "x is bf16; takes f32, f16",
+    );
+  });
+});
+
 describe("initializeTensor", () => {
   it("fills element by element, in pieces, and tells how far it is in bytes", async () => {
     const { backend } = fake();
@@ -123,6 +144,22 @@ describe("Gradients", () => {
     gradients.dispose();
     gradients[Symbol.dispose]();
     expect(backend.memory().liveBytes).toBe(0);
+  });
+
+  it("know which of their tensors were the caller's", () => {
+    const { backend } = fake();
+    const [given, own, hiddenStates] = [backend.zeros([1]), backend.zeros([1]), backend.zeros([1])];
+    const dense = (values: typeof given): ParameterGradient => ({ layout: "dense", values });
+    const gradients = new Gradients(
+      hiddenStates,
+      new Map([
+        ["gate", dense(given)],
+        ["up", dense(own)],
+      ]),
+    );
+    const addTo = { hiddenStates, parameters: new Map([["gate", dense(given)]]) };
+    expect(gradients.tensorsBeside(addTo)).toEqual([own]);
+    expect(gradients.tensorsBeside(undefined)).toEqual([hiddenStates, given, own]);
   });
 
   it("can be added to where they are dense", () => {
