@@ -1,1 +1,2 @@
-export { wasm } from "./provider.js";
+export type { Variant } from "./module.js";
+export { type WasmOptions, wasm } from "./provider.js";

@@ -1,29 +1,56 @@
-import { wasm } from "@flash-moe/backend-wasm";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
+import { type WasmOptions, wasm } from "../src/index.js";
+import { webAssembly } from "../src/web-assembly.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
-async function reason(): Promise<string> {
-  const result = await wasm.probe();
-  return result.available ? "available" : result.reason;
+async function openError(options?: WasmOptions): Promise<FlashMoeError> {
+  const error = await wasm.open(options).catch((thrown: unknown) => thrown);
+  if (!FlashMoeError.is(error)) throw new Error(`open gave ${String(error)}`);
+  return error;
 }
 
-it("says that it has no kernels, and gives the same reason when it is opened", async () => {
+it("is available here, and says what it computes on", async () => {
   expect(wasm.name).toBe("wasm");
-  expect(await reason()).toContain("@flash-moe/backend-wasm contains no kernels");
-  const error = await wasm.open().catch((thrown: unknown) => thrown);
-  expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
-  expect(error).toHaveProperty("message", await reason());
+  const probe = await wasm.probe();
+  if (!probe.available) throw new Error(probe.reason);
+  const backend = await wasm.open();
+  expect(backend.name).toBe("wasm");
+  expect(backend.device).toBe(probe.device);
+  await backend.dispose();
 });
 
-it("finds the SIMD of this runtime", async () => {
-  expect(await reason()).toContain("does have WebAssembly SIMD");
+it.each([
+  ["no WebAssembly", undefined],
+  ["no WebAssembly SIMD", { validate: () => false }],
+])("says that there is %s, and gives the same reason when it is opened", async (what, engine) => {
+  vi.stubGlobal("WebAssembly", engine);
+  const probe = await wasm.probe();
+  expect(probe.available).toBe(false);
+  const error = await openError();
+  expect(error.code).toBe("UNAVAILABLE");
+  expect(probe).toHaveProperty("reason", error.message);
+  expect(error.message).toContain(what);
 });
 
-it("says when there is no SIMD, or no WebAssembly", async () => {
-  vi.stubGlobal("WebAssembly", { validate: () => false });
-  expect(await reason()).toContain("no WebAssembly SIMD");
-  vi.stubGlobal("WebAssembly", undefined);
-  expect(await reason()).toContain("no WebAssembly SIMD");
+it("refuses options that it cannot follow", async () => {
+  for (const memoryLimitBytes of [-1, 0.5, Number.NaN, 2 ** 32]) {
+    const error = await openError({ memoryLimitBytes });
+    expect(error.code).toBe("INVALID_ARGUMENT");
+    expect(error.message).toContain(String(memoryLimitBytes));
+  }
+  expect((await openError({ variant: "avx512" as never })).code).toBe("INVALID_ARGUMENT");
+});
+
+it("says which build the engine lacks", async () => {
+  const engine = webAssembly()!;
+  let calls = 0;
+  // The relaxed build is asked about first.
+  vi.stubGlobal("WebAssembly", {
+    validate: (bytes: Uint8Array) => calls++ % 2 === 1 && engine.validate(bytes),
+  });
+  const error = await openError({ variant: "relaxed-simd" });
+  expect(error.code).toBe("UNAVAILABLE");
+  expect(error.message).toContain("relaxed-simd");
 });

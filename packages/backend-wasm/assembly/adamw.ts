@@ -1,0 +1,213 @@
+// One step of AdamW, in place, on whole rows. With g = scale * gradient:
+//
+//     m = beta1 m + (1 - beta1) g
+//     v = beta2 v + (1 - beta2) g^2
+//     p = p - (lr weightDecay p + stepSize m / (sqrt(v) / correction + epsilon))
+//
+// stepSize = lr / (1 - beta1^step) and correction = sqrt(1 - beta2^step) come from the host, made in f64. The decay is
+// subtracted rather than p multiplied by 1 - lr weightDecay, which f32 cannot tell from 1 well.
+//
+// The work is bound by memory, and goes once through each array. With a compact gradient only the rows in use are
+// touched, so that a step on a table of a million rows costs what its used rows cost.
+
+import { F16, F32, load1, load4, store1, store4 } from "./simd";
+
+@inline
+function stepRange<T>(
+  count: usize,
+  parameter: usize,
+  master: usize,
+  first: usize,
+  second: usize,
+  gradient: usize,
+  scale: f32,
+  beta1: f32,
+  rest1: f32,
+  beta2: f32,
+  rest2: f32,
+  decay: f32,
+  stepSize: f32,
+  correction: f32,
+  epsilon: f32,
+): void {
+  let n: usize = 0;
+  for (; n + 4 <= count; n += 4) {
+    const at = n * 4;
+    const g = f32x4.mul(f32x4.splat(scale), v128.load(gradient + at));
+    const m = f32x4.add(
+      f32x4.mul(f32x4.splat(beta1), v128.load(first + at)),
+      f32x4.mul(f32x4.splat(rest1), g),
+    );
+    const v = f32x4.add(
+      f32x4.mul(f32x4.splat(beta2), v128.load(second + at)),
+      f32x4.mul(f32x4.mul(f32x4.splat(rest2), g), g),
+    );
+    v128.store(first + at, m);
+    v128.store(second + at, v);
+    const p = master != 0 ? v128.load(master + at) : load4<T>(parameter + n * sizeof<T>());
+    const denominator = f32x4.add(
+      f32x4.div(f32x4.sqrt(v), f32x4.splat(correction)),
+      f32x4.splat(epsilon),
+    );
+    const change = f32x4.add(
+      f32x4.mul(f32x4.splat(decay), p),
+      f32x4.div(f32x4.mul(f32x4.splat(stepSize), m), denominator),
+    );
+    const next = f32x4.sub(p, change);
+    if (master != 0) v128.store(master + at, next);
+    store4<T>(parameter + n * sizeof<T>(), next);
+  }
+  for (; n < count; n++) {
+    const at = n * 4;
+    const g = scale * load<f32>(gradient + at);
+    const m = beta1 * load<f32>(first + at) + rest1 * g;
+    const v = beta2 * load<f32>(second + at) + rest2 * g * g;
+    store<f32>(first + at, m);
+    store<f32>(second + at, v);
+    const p = master != 0 ? load<f32>(master + at) : load1<T>(parameter + n * sizeof<T>());
+    const denominator = f32.sqrt(v) / correction + epsilon;
+    const next = p - (decay * p + (stepSize * m) / denominator);
+    if (master != 0) store<f32>(master + at, next);
+    store1<T>(parameter + n * sizeof<T>(), next);
+  }
+}
+
+/**
+ * Steps row ids[r] of the parameter with row r of the gradient, for r below `count`; `ids` 0: the first `count` rows.
+ * Returns the first r whose id is not below `rows` (such rows are passed over), or -1.
+ */
+function adamwOf<T>(
+  rows: usize,
+  columns: usize,
+  parameter: usize,
+  master: usize,
+  first: usize,
+  second: usize,
+  gradient: usize,
+  ids: usize,
+  count: usize,
+  scale: f32,
+  beta1: f32,
+  rest1: f32,
+  beta2: f32,
+  rest2: f32,
+  decay: f32,
+  stepSize: f32,
+  correction: f32,
+  epsilon: f32,
+): i32 {
+  let wrong: i32 = -1;
+  for (let r: usize = 0; r < count; r++) {
+    const id: usize = ids == 0 ? r : load<u32>(ids + r * 4);
+    if (id >= rows) {
+      if (wrong < 0) wrong = <i32>r;
+      continue;
+    }
+    const at = id * columns;
+    stepRange<T>(
+      columns,
+      parameter + at * sizeof<T>(),
+      master == 0 ? 0 : master + at * 4,
+      first + at * 4,
+      second + at * 4,
+      gradient + r * columns * 4,
+      scale,
+      beta1,
+      rest1,
+      beta2,
+      rest2,
+      decay,
+      stepSize,
+      correction,
+      epsilon,
+    );
+  }
+  return wrong;
+}
+
+export function adamw(
+  dtype: i32,
+  rows: usize,
+  columns: usize,
+  parameter: usize,
+  master: usize,
+  first: usize,
+  second: usize,
+  gradient: usize,
+  ids: usize,
+  count: usize,
+  scale: f32,
+  beta1: f32,
+  rest1: f32,
+  beta2: f32,
+  rest2: f32,
+  decay: f32,
+  stepSize: f32,
+  correction: f32,
+  epsilon: f32,
+): i32 {
+  if (dtype == F32) {
+    return adamwOf<f32>(
+      rows,
+      columns,
+      parameter,
+      master,
+      first,
+      second,
+      gradient,
+      ids,
+      count,
+      scale,
+      beta1,
+      rest1,
+      beta2,
+      rest2,
+      decay,
+      stepSize,
+      correction,
+      epsilon,
+    );
+  }
+  if (dtype == F16) {
+    return adamwOf<u16>(
+      rows,
+      columns,
+      parameter,
+      master,
+      first,
+      second,
+      gradient,
+      ids,
+      count,
+      scale,
+      beta1,
+      rest1,
+      beta2,
+      rest2,
+      decay,
+      stepSize,
+      correction,
+      epsilon,
+    );
+  }
+  return adamwOf<i16>(
+    rows,
+    columns,
+    parameter,
+    master,
+    first,
+    second,
+    gradient,
+    ids,
+    count,
+    scale,
+    beta1,
+    rest1,
+    beta2,
+    rest2,
+    decay,
+    stepSize,
+    correction,
+    epsilon,
+  );
+}

@@ -1,0 +1,222 @@
+// The atomic experts, backward, in two parts. First token by token, as in the forward: with d = gradOutput[t] and the
+// k rows of each table,
+//
+//     a_j = x . down[id_j]                q_j = d . up[id_j]
+//     gradWeights[j] = act(a_j) q_j       c_j = w_j act'(a_j) q_j        s_j = act(a_j) w_j
+//     gradHiddenStates[t] = sum over j of c_j down[id_j]
+//
+// Then expert by expert, over the pairs that use it (see expert-groups), in the order of (token, slot):
+//
+//     gradDown[e] = sum of c x[t]         gradUp[e] = sum of s d[t]
+//
+// so that each row of a gradient is written once, by no more than its own pairs, and rows that are not used cost
+// nothing. Long sums are cut every 256 pairs and the pieces added in order.
+
+import { activate, activationSlope } from "./activation";
+import { addRows, dotRows, firstWrongId, gather, listRows } from "./experts-forward";
+import { addFourRows, addRow } from "./rows";
+import { F16, F32 } from "./simd";
+
+const segment: usize = 256;
+
+function backwardOf<T>(
+  tokens: usize,
+  hiddenSize: usize,
+  numExperts: u32,
+  topK: usize,
+  activation: i32,
+  x: usize,
+  down: usize,
+  up: usize,
+  ids: usize,
+  weights: usize,
+  gradOutput: usize,
+  gradHiddenStates: usize,
+  gradWeights: usize,
+  accumulateWeights: bool,
+  downCoefficients: usize,
+  upCoefficients: usize,
+  scratch: usize,
+): i32 {
+  const list = (topK + 3) * 4;
+  const slots = scratch;
+  const rows = slots + list;
+  const a = rows + list;
+  const q = a + list;
+  const w = q + list;
+  let wrong: i32 = -1;
+  for (let t: usize = 0; t < tokens; t++) {
+    const count = listRows(topK, numExperts, ids, slots, rows);
+    if (count < topK) {
+      if (wrong < 0) wrong = <i32>(t * topK) + firstWrongId(topK, numExperts, ids);
+      if (gradWeights != 0 && !accumulateWeights) memory.fill(gradWeights, 0, topK * 4);
+    }
+    dotRows<T>(count, hiddenSize, x, down, rows, a);
+    dotRows<T>(count, hiddenSize, gradOutput, up, rows, q);
+    gather(count, slots, weights, w);
+    for (let n: usize = 0; n < count; n += 4) {
+      const at = n * 4;
+      const before = v128.load(a + at);
+      const value = activate(activation, before);
+      const slope = activationSlope(activation, before);
+      const weight = v128.load(w + at);
+      const dot = v128.load(q + at);
+      v128.store(a + at, f32x4.mul(value, weight)); // s
+      v128.store(w + at, f32x4.mul(f32x4.mul(weight, slope), dot)); // c
+      v128.store(q + at, f32x4.mul(value, dot));
+    }
+    if (gradHiddenStates != 0) {
+      addRows<T>(count, hiddenSize, down, rows, w, gradHiddenStates);
+      gradHiddenStates += hiddenSize * 4;
+    }
+    if (gradWeights != 0) {
+      for (let n: usize = 0; n < count; n++) {
+        const to = gradWeights + load<u32>(slots + n * 4) * 4;
+        const gradient = load<f32>(q + n * 4);
+        store<f32>(to, accumulateWeights ? load<f32>(to) + gradient : gradient);
+      }
+      gradWeights += topK * 4;
+    }
+    if (downCoefficients != 0) {
+      for (let n: usize = 0; n < count; n++) {
+        const to = load<u32>(slots + n * 4) * 4;
+        store<f32>(downCoefficients + to, load<f32>(w + n * 4));
+        store<f32>(upCoefficients + to, load<f32>(a + n * 4));
+      }
+      downCoefficients += topK * 4;
+      upCoefficients += topK * 4;
+    }
+    x += hiddenSize * 4;
+    gradOutput += hiddenSize * 4;
+    ids += topK * 4;
+    weights += topK * 4;
+  }
+  return wrong;
+}
+
+/**
+ * The first part. x and `gradOutput` [T, H] in f32, the tables [N, H] in `dtype`, `ids` [T, k] i32, `weights` [T, k]
+ * f32. Outputs, each absent where it is 0: `gradHiddenStates` [T, H] is added to; `gradWeights` [T, k]; the
+ * coefficients c and s [T, k] (both or neither). Returns the number of the first id that is not below N, or -1.
+ */
+export function expertsBackward(
+  dtype: i32,
+  tokens: usize,
+  hiddenSize: usize,
+  numExperts: u32,
+  topK: usize,
+  activation: i32,
+  x: usize,
+  down: usize,
+  up: usize,
+  ids: usize,
+  weights: usize,
+  gradOutput: usize,
+  gradHiddenStates: usize,
+  gradWeights: usize,
+  accumulateWeights: bool,
+  downCoefficients: usize,
+  upCoefficients: usize,
+  scratch: usize,
+): i32 {
+  if (dtype == F32) {
+    return backwardOf<f32>(
+      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
+      gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+    );
+  }
+  if (dtype == F16) {
+    return backwardOf<u16>(
+      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
+      gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+    );
+  }
+  return backwardOf<i16>(
+    tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
+    gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+  );
+}
+
+@inline
+function stateOf(pairs: usize, p: usize, topK: u32, states: usize, hiddenSize: usize): usize {
+  return states + (load<u32>(pairs + p * 4) / topK) * hiddenSize * 4;
+}
+
+@inline
+function coefficientOf(pairs: usize, p: usize, coefficients: usize): f32 {
+  return load<f32>(coefficients + load<u32>(pairs + p * 4) * 4);
+}
+
+/** target += sum over the pairs from `p` up to `end` of coefficient * state. */
+function addPairs(
+  hiddenSize: usize,
+  topK: u32,
+  states: usize,
+  coefficients: usize,
+  pairs: usize,
+  p: usize,
+  end: usize,
+  target: usize,
+): void {
+  for (; p + 4 <= end; p += 4) {
+    addFourRows<f32>(
+      hiddenSize,
+      target,
+      stateOf(pairs, p, topK, states, hiddenSize),
+      stateOf(pairs, p + 1, topK, states, hiddenSize),
+      stateOf(pairs, p + 2, topK, states, hiddenSize),
+      stateOf(pairs, p + 3, topK, states, hiddenSize),
+      coefficientOf(pairs, p, coefficients),
+      coefficientOf(pairs, p + 1, coefficients),
+      coefficientOf(pairs, p + 2, coefficients),
+      coefficientOf(pairs, p + 3, coefficients),
+    );
+  }
+  for (; p < end; p++) {
+    addRow<f32>(
+      hiddenSize,
+      target,
+      stateOf(pairs, p, topK, states, hiddenSize),
+      coefficientOf(pairs, p, coefficients),
+    );
+  }
+}
+
+/**
+ * The second part, for one table: row r of what `groupPairs` found goes to row r of `gradient` (f32), or with `dense`
+ * to row used[r]. `states`: x for down, gradOutput for up, f32 [T, H]. `sum`: scratch, f32 [H].
+ */
+export function expertsTableGradient(
+  rows: usize,
+  hiddenSize: usize,
+  topK: u32,
+  states: usize,
+  coefficients: usize,
+  pairs: usize,
+  used: usize,
+  starts: usize,
+  gradient: usize,
+  dense: bool,
+  accumulate: bool,
+  sum: usize,
+): void {
+  const rowBytes = hiddenSize * 4;
+  for (let r: usize = 0; r < rows; r++) {
+    const target = gradient + (dense ? <usize>load<u32>(used + r * 4) : r) * rowBytes;
+    let p: usize = load<u32>(starts + r * 4);
+    const end: usize = load<u32>(starts + r * 4, 4);
+    if (!accumulate) {
+      const first = p + segment < end ? p + segment : end;
+      memory.fill(target, 0, rowBytes);
+      addPairs(hiddenSize, topK, states, coefficients, pairs, p, first, target);
+      p = first;
+    }
+    while (p < end) {
+      const next = p + segment < end ? p + segment : end;
+      memory.fill(sum, 0, rowBytes);
+      addPairs(hiddenSize, topK, states, coefficients, pairs, p, next, sum);
+      addRow<f32>(hiddenSize, target, sum, 1);
+      p = next;
+    }
+  }
+}

@@ -1,0 +1,82 @@
+// The matrix product for a row or two of A, as in generation: B is read once, as it is stored, in the order in which
+// it lies in memory. Packing would read and write all of it to use it once.
+
+import { F16, F32 } from "./simd";
+import { addFourRows, addRow, dotFourRows } from "./rows";
+
+/** y[columns] (+)= x[inner] op(B); x and y in f32. `b` is [inner, columns], or [columns, inner] with `transposeB`. `spill`: 16 bytes of scratch. */
+export function matvec(
+  inner: usize,
+  columns: usize,
+  x: usize,
+  dtypeB: i32,
+  b: usize,
+  transposeB: bool,
+  y: usize,
+  accumulate: bool,
+  spill: usize,
+): void {
+  if (!accumulate) memory.fill(y, 0, columns * 4);
+  if (dtypeB == F32) matvecOf<f32>(inner, columns, x, b, transposeB, y, spill);
+  else if (dtypeB == F16) matvecOf<u16>(inner, columns, x, b, transposeB, y, spill);
+  else matvecOf<i16>(inner, columns, x, b, transposeB, y, spill);
+}
+
+function matvecOf<T>(
+  inner: usize,
+  columns: usize,
+  x: usize,
+  b: usize,
+  transposeB: bool,
+  y: usize,
+  spill: usize,
+): void {
+  if (transposeB) dotRows<T>(inner, columns, x, b, y, spill);
+  else sumRows<T>(inner, columns, x, b, y);
+}
+
+/** y[n] += x . row n of B. */
+function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, y: usize, spill: usize): void {
+  const rowBytes = inner * sizeof<T>();
+  // Four sums at a time, through `spill`; where fewer are left, the first row is taken several times.
+  for (let n: usize = 0; n < columns; n += 4) {
+    const left = columns - n;
+    const row = b + n * rowBytes;
+    dotFourRows<T>(
+      inner,
+      x,
+      row,
+      left > 1 ? row + rowBytes : row,
+      left > 2 ? row + 2 * rowBytes : row,
+      left > 3 ? row + 3 * rowBytes : row,
+      spill,
+    );
+    for (let i: usize = 0; i < 4 && i < left; i++) {
+      const to = y + (n + i) * 4;
+      store<f32>(to, load<f32>(to) + load<f32>(spill + i * 4));
+    }
+  }
+}
+
+/** y += sum over k of x[k] row k of B. */
+function sumRows<T>(inner: usize, columns: usize, x: usize, b: usize, y: usize): void {
+  const rowBytes = columns * sizeof<T>();
+  let k: usize = 0;
+  for (; k + 4 <= inner; k += 4) {
+    const row = b + k * rowBytes;
+    const at = x + k * 4;
+    addFourRows<T>(
+      columns,
+      y,
+      row,
+      row + rowBytes,
+      row + 2 * rowBytes,
+      row + 3 * rowBytes,
+      load<f32>(at),
+      load<f32>(at, 4),
+      load<f32>(at, 8),
+      load<f32>(at, 12),
+    );
+  }
+  for (; k < inner; k++) addRow<T>(columns, y, b + k * rowBytes, load<f32>(x + k * 4));
+}

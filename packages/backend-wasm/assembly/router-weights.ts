@@ -1,0 +1,89 @@
+// The routing weights of one token, shared by forward and backward. With i = id / Y and j = id mod Y:
+//
+//     p = log_softmax(lx)[i] + log_softmax(ly)[j],   w = exp(p), or normalised w = exp(p) / sum of exp(p)
+//
+// in f64 inside, from the logits as they are. A key at -infinity gets weight 0; NaN, +infinity, or an axis of nothing
+// but -infinity makes every weight of the token NaN.
+
+import { exp1, exp64, high64, log1, low64 } from "./math";
+
+/** The largest logit; NaN is passed over. */
+export function axisMax(logits: usize, keys: usize): f64 {
+  let max = f32x4.splat(-Infinity);
+  let key: usize = 0;
+  for (; key + 4 <= keys; key += 4) {
+    const four = v128.load(logits + key * 4);
+    max = v128.bitselect(four, max, f32x4.gt(four, max));
+  }
+  let best = f32x4.extract_lane(max, 0);
+  best = larger(f32x4.extract_lane(max, 1), best);
+  best = larger(f32x4.extract_lane(max, 2), best);
+  best = larger(f32x4.extract_lane(max, 3), best);
+  for (; key < keys; key++) best = larger(load<f32>(logits + key * 4), best);
+  return best;
+}
+
+@inline
+function larger(candidate: f32, best: f32): f32 {
+  return candidate > best ? candidate : best;
+}
+
+/** ln of the sum of exp(logit - max). */
+export function axisLogSum(logits: usize, keys: usize, max: f64): f64 {
+  const shift = f64x2.splat(max);
+  let sum = f64x2.splat(0);
+  let key: usize = 0;
+  for (; key + 4 <= keys; key += 4) {
+    const four = v128.load(logits + key * 4);
+    sum = f64x2.add(sum, exp64(f64x2.sub(low64(four), shift)));
+    sum = f64x2.add(sum, exp64(f64x2.sub(high64(four), shift)));
+  }
+  let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  for (; key < keys; key++) total += exp1(<f64>load<f32>(logits + key * 4) - max);
+  return log1(total);
+}
+
+/**
+ * The weights of a token into f64 [k], from the largest logit of each axis and what `axisLogSum` gives for it. An id
+ * that is not below X * Y has weight 0.
+ */
+export function tokenWeights(
+  logits: usize,
+  keysX: u32,
+  keysY: u32,
+  topK: usize,
+  normalizeWeights: bool,
+  ids: usize,
+  maxX: f64,
+  logSumX: f64,
+  maxY: f64,
+  logSumY: f64,
+  weights: usize,
+): void {
+  const logitsY = logits + keysX * 4;
+  let best: f64 = -Infinity;
+  for (let slot: usize = 0; slot < topK; slot++) {
+    const id = load<u32>(ids + slot * 4);
+    let p: f64 = -Infinity;
+    const i = id / keysY;
+    if (i < keysX) {
+      const j = id - i * keysY;
+      const logX = <f64>load<f32>(logits + i * 4) - maxX - logSumX;
+      const logY = <f64>load<f32>(logitsY + j * 4) - maxY - logSumY;
+      p = logX + logY;
+      if (p > best) best = p;
+    }
+    store<f64>(weights + slot * 8, p);
+  }
+  const shift = normalizeWeights ? best : 0;
+  let sum: f64 = 0;
+  for (let slot: usize = 0; slot < topK; slot++) {
+    const weight = exp1(load<f64>(weights + slot * 8) - shift);
+    store<f64>(weights + slot * 8, weight);
+    sum += weight;
+  }
+  if (!normalizeWeights) return;
+  for (let slot: usize = 0; slot < topK; slot++) {
+    store<f64>(weights + slot * 8, load<f64>(weights + slot * 8) / sum);
+  }
+}

@@ -1,0 +1,18 @@
+import { readFile } from "node:fs/promises";
+import { gzipSync } from "node:zlib";
+import { expect, it } from "vitest";
+import { generateModules } from "../compile-kernels.mjs";
+import { bytesOf } from "../src/module.js";
+import { variants } from "./helpers/variants.js";
+
+it("is what assembly/ compiles to", async () => {
+  const committed = await readFile(new URL("../src/modules.generated.ts", import.meta.url), "utf8");
+  expect(committed === (await generateModules()), "src/modules.generated.ts is old: run `pnpm kernels`").toBe(
+    true,
+  );
+});
+
+it("is under 60 KB compressed, both builds together", () => {
+  const bytes = Buffer.concat(variants.map(bytesOf));
+  expect(gzipSync(bytes, { level: 9 }).length).toBeLessThan(60_000);
+});
