@@ -1,0 +1,130 @@
+import { FlashMoeError } from "@flash-moe/core";
+import {
+  type ConformanceReport,
+  type ConformanceResult,
+  runConformance,
+} from "@flash-moe/reference/conformance";
+import { openBackend } from "../../backends/open-backend.js";
+import { backendOption, openNamedBackend, resolveBackend } from "../backend-option.js";
+import { type Command, defineCommand } from "../command.js";
+import { formatCount, formatSeconds } from "../format.js";
+import { flag, optional, text } from "../options.js";
+import { formatTable } from "../table.js";
+
+/** `flash-moe verify`: is a backend right, on this device? */
+export const verify: Command = defineCommand({
+  name: "verify",
+  summary: "the conformance suite of a backend, here, on this device",
+  options: {
+    backend: backendOption(),
+    large: flag("also the cases that need gigabytes"),
+    only: optional(text("TEXT", "only cases whose id contains this, for instance experts-backward/bf16")),
+  },
+  notes: [
+    "Every backend is held to the same cases and tolerances; a case is skipped only for a capability that the " +
+      "backend declares not to have, and that is told. The exit code is 1 if a case failed, and also if none ran.",
+  ],
+  async run(values, context) {
+    // Opened once for its choice and its reasons; the suite opens backends of its own.
+    const chosen = await openNamedBackend(values.backend, context);
+    const name = values.backend === "auto" ? chosen.name : resolveBackend(values.backend, context.io.cwd);
+    await chosen.dispose();
+    const only = values.only;
+    let done = 0;
+    let failed = 0;
+    const report = await runConformance(() => openBackend(name), {
+      required: true,
+      large: values.large,
+      filter: only === undefined ? undefined : (id) => id.includes(only),
+      signal: context.signal,
+      onResult: (result) => {
+        done++;
+        if (result.status === "failed") failed++;
+        context.status.show(`${formatCount(done)} cases, ${failed} failed  ${result.id}`);
+      },
+    });
+    if (report.results.length === 0) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `--only ${only}: no case has an id that contains it`);
+    }
+    context.report(describe(report), toJson(report));
+    return report.ok ? 0 : 1;
+  },
+});
+
+function describe(report: ConformanceReport): string {
+  const header = ["", "passed", "failed", "skipped", "of tolerance", "time"];
+  const rows = [...groupByTopic(report.results)].map(([topic, results]) => summarise(topic, results));
+  const sections = [formatTable([header, ...rows, summarise("all", report.results)], "lrrrrr")];
+  const failed = report.results.filter((result) => result.status === "failed");
+  if (failed.length > 0) {
+    sections.push(
+      failed
+        .map((result) => `FAILED ${result.id}\n  ${messageOf(result).replaceAll("\n", "\n  ")}\n`)
+        .join(""),
+    );
+  }
+  const skips = countReasons(report.results);
+  if (skips.length > 0) sections.push(`skipped, because the backend\n${formatTable(skips, "r")}`);
+  sections.push(
+    `${report.backend} on ${report.device}: ${report.ok ? "conforms" : "DOES NOT CONFORM"}, ` +
+      `${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped\n`,
+  );
+  return sections.join("\n");
+}
+
+/** Ids begin with their topic, mostly an op. */
+function groupByTopic(results: readonly ConformanceResult[]): Map<string, ConformanceResult[]> {
+  const groups = new Map<string, ConformanceResult[]>();
+  for (const result of results) {
+    const topic = result.id.split("/")[0];
+    const group = groups.get(topic);
+    if (group === undefined) groups.set(topic, [result]);
+    else group.push(result);
+  }
+  return groups;
+}
+
+function summarise(topic: string, results: readonly ConformanceResult[]): string[] {
+  const count = (status: ConformanceResult["status"]): string => {
+    const number = results.filter((result) => result.status === status).length;
+    return number === 0 && status !== "passed" ? "" : formatCount(number);
+  };
+  const budgets = results.flatMap(({ worst }) => (worst === undefined ? [] : [worst.budget]));
+  const used = budgets.length === 0 ? "" : `${Math.ceil(100 * Math.max(...budgets))}%`;
+  const milliseconds = results.reduce((sum, result) => sum + result.milliseconds, 0);
+  return [
+    topic,
+    count("passed"),
+    count("failed"),
+    count("skipped"),
+    used,
+    formatSeconds(milliseconds / 1000),
+  ];
+}
+
+function countReasons(results: readonly ConformanceResult[]): string[][] {
+  const reasons = new Map<string, number>();
+  for (const { status, reason = "gives no reason" } of results) {
+    if (status === "skipped") reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+  }
+  return [...reasons].map(([reason, number]) => [formatCount(number), reason]);
+}
+
+function messageOf({ error }: ConformanceResult): string {
+  if (error === undefined) return "no error was given";
+  return FlashMoeError.is(error) ? `${error.code}: ${error.message}` : error.message;
+}
+
+function toJson({ results, ...summary }: ConformanceReport): unknown {
+  return {
+    ...summary,
+    results: results.map(({ id, status, reason, worst, milliseconds, error }) => ({
+      id,
+      status,
+      milliseconds,
+      reason,
+      worst,
+      error: error === undefined ? undefined : messageOf({ id, status, milliseconds, error }),
+    })),
+  };
+}
