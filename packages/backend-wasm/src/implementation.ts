@@ -3,6 +3,7 @@ import {
   type BackendRuntime,
   bytesPerElement,
   FlashMoeError,
+  giveWay,
   hostArray,
   type OpCalls,
   type OpName,
@@ -84,6 +85,7 @@ export function createImplementation(
         const copy = hostArray(buffer.dtype, length);
         const target = new Uint8Array(copy.buffer, 0, bytes);
         target.set(memory.bytes(elementAddress(buffer, offset), bytes));
+        await giveWay();
         return copy;
       } catch (error) {
         if (!(error instanceof RangeError)) throw error;
@@ -99,7 +101,7 @@ export function createImplementation(
       const bytes = byteLengthOf(source);
       memory.bytes(target.address, bytes).set(memory.bytes(source.address, bytes));
     },
-    async sync() {},
+    sync: giveWay,
     async dispose() {
       instance = undefined;
     },

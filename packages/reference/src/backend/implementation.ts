@@ -2,10 +2,10 @@ import {
   type BackendImplementation,
   type BackendRuntime,
   bytesPerElement,
+  giveWay,
   type OpCalls,
   type OpName,
 } from "@flash-moe/core";
-import { giveWay } from "./give-way.js";
 import type { OpContext } from "./op-context.js";
 import { adamw } from "./ops/adamw.js";
 import { batchNormBackward, batchNormForward } from "./ops/batch-norm.js";

@@ -1,4 +1,10 @@
-import { type AbortSignalLike, type Backend, type BackendProvider, FlashMoeError } from "@flash-moe/core";
+import {
+  type AbortSignalLike,
+  type Backend,
+  type BackendProvider,
+  FlashMoeError,
+  giveWay,
+} from "@flash-moe/core";
 import type { ConformanceCase } from "./case.js";
 import { conformanceCases } from "./cases/index.js";
 import { CaseContext, type WorstComparison } from "./context.js";
@@ -75,6 +81,7 @@ export async function runConformance(
     for (const testCase of opened.status === "passed" ? session.cases : []) {
       signal?.throwIfAborted();
       report(await session.run(testCase));
+      await giveWay();
     }
   } finally {
     await session.close();

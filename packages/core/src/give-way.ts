@@ -4,8 +4,9 @@ const turnMilliseconds = 20;
 let lastTurn = 0;
 
 /**
- * Lets the engine do what waits (signals, timers, a page's events) if it has not for a while. Every op here
- * runs at once, and a chain of settled promises alone would keep the engine from anything else.
+ * Lets the engine do what waits (signals, timers, a page's events) if it has not for a while. For the `sync`
+ * and `read` of a backend that runs its ops on the caller's own thread: a chain of promises that are settled
+ * already would keep the engine from anything else.
  */
 export async function giveWay(): Promise<void> {
   if (Date.now() - lastTurn < turnMilliseconds) return;
