@@ -234,13 +234,17 @@ export const bufferCases: readonly ConformanceCase[] = [
       const after = inputs.normal(5000).raw;
       const buffer = context.alloc("f32", 5000);
       backend.write(buffer, before);
-      const first = backend.read(buffer);
+      const reading = backend.read(buffer);
       backend.write(buffer, after);
-      const second = backend.read(buffer);
-      checkSameBits("a read before a write", await first, before);
-      (await first).fill(3);
-      checkSameBits("a read after it", await second, after);
-      checkSameBits("a later read", await backend.read(buffer), after);
+      const readingLater = backend.read(buffer);
+      const first = await reading;
+      const second = await readingLater;
+      checkSameBits("a read before a write", first, before);
+      checkSameBits("a read after it", second, after);
+      first.fill(3);
+      const third = await backend.read(buffer);
+      checkSameBits("a read after another's result was changed", third, after);
+      checkSameBits("a result after another read", first, hostArray("f32", 5000).fill(3));
     },
   },
   {
