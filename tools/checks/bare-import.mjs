@@ -43,7 +43,8 @@ for (const name of everywhere) {
   for (const subpath of Object.keys(exports).filter((key) => key !== "./package.json")) {
     try {
       const module = load(entry(name, subpath));
-      await module.link(link);
+      // One that another entry point imports is linked already.
+      if (module.status === "unlinked") await module.link(link);
       await module.evaluate();
     } catch (error) {
       problems++;
