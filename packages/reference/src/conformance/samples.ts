@@ -18,7 +18,7 @@ export interface Sample {
   build(scope: BufferScope, inputs: Inputs, size: SampleSize): OpCalls[OpName];
 }
 
-export interface SampleSize {
+interface SampleSize {
   readonly tokens: number;
   readonly dtype: FloatDType;
   /** Hidden size, inner size, number of features. */

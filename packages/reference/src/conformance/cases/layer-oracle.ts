@@ -129,7 +129,7 @@ export function oracleLayer(
 }
 
 /** Compact rows in their places among all `rows`, zeros elsewhere. */
-export function scatterRows(
+function scatterRows(
   compact: Float64Array,
   ids: Int32Array,
   rows: number,
