@@ -7,6 +7,7 @@ import {
   hostArray,
   type OpCalls,
   type OpName,
+  type TypedArray,
 } from "@flash-moe/core";
 import type { Kernels } from "./kernels.js";
 import type { LinearMemory } from "./linear-memory.js";
@@ -79,22 +80,9 @@ export function createImplementation(
       use().memory.bytes(elementAddress(buffer, offset), source.length).set(source);
     },
     async read(buffer, offset, length) {
-      const { memory } = use();
-      const bytes = length * bytesPerElement(buffer.dtype);
-      try {
-        const copy = hostArray(buffer.dtype, length);
-        const target = new Uint8Array(copy.buffer, 0, bytes);
-        target.set(memory.bytes(elementAddress(buffer, offset), bytes));
-        await giveWay();
-        return copy;
-      } catch (error) {
-        if (!(error instanceof RangeError)) throw error;
-        throw new FlashMoeError(
-          "OUT_OF_MEMORY",
-          `the copy that read returns needs ${bytes} bytes, which the JavaScript engine does not give (${error.message})`,
-          { cause: error },
-        );
-      }
+      const copy = readCopy(use().memory, buffer, offset, length);
+      await giveWay();
+      return copy;
     },
     copy(source, target) {
       const { memory } = use();
@@ -110,6 +98,23 @@ export function createImplementation(
       runtime.lose({ reason: "destroyed", message: "the loss was asked for" });
     },
   };
+}
+
+/** OUT_OF_MEMORY where the engine has no room for the copy. */
+function readCopy(memory: LinearMemory, buffer: WasmBuffer, offset: number, length: number): TypedArray {
+  const bytes = length * bytesPerElement(buffer.dtype);
+  try {
+    const copy = hostArray(buffer.dtype, length);
+    new Uint8Array(copy.buffer).set(memory.bytes(elementAddress(buffer, offset), bytes));
+    return copy;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new FlashMoeError(
+      "OUT_OF_MEMORY",
+      `the copy that read returns needs ${bytes} bytes, which the JavaScript engine does not give (${error.message})`,
+      { cause: error },
+    );
+  }
 }
 
 /** Runs an op; its scratch is counted, and released when it returns or throws. */
