@@ -2,6 +2,7 @@ import {
   type Backend,
   type BackendImplementation,
   type BackendRuntime,
+  type Capabilities,
   type DeviceBuffer,
   defineBackend,
   FlashMoeError,
@@ -29,10 +30,18 @@ export type Change = (correct: Implementation, tools: WrapTools) => Partial<Impl
  * The reference backend behind a queue, as a device has one: calls return before their work is done. Its
  * buffers are the handles, so that a change can be made to any part without knowing how that works.
  */
-export async function openWrapped(change: Change = () => ({})): Promise<Backend> {
+export async function openWrapped(
+  change: Change = () => ({}),
+  declared: Partial<Capabilities> = {},
+): Promise<Backend> {
   const inner = await reference.open();
   const { ops: _ops, forcedLoss: _forcedLoss, ...capabilities } = inner.capabilities;
-  const description = { name: "wrapped", device: inner.device, capabilities, memoryLimitBytes: 2 ** 30 };
+  const description = {
+    name: "wrapped",
+    device: inner.device,
+    capabilities: { ...capabilities, ...declared },
+    memoryLimitBytes: 2 ** 30,
+  };
   return defineBackend<DeviceBuffer>(description, (runtime) => {
     let tail: Promise<void> = Promise.resolve();
     const enqueue = (work: () => void | Promise<void>): void => {

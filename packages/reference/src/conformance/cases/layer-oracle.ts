@@ -129,12 +129,7 @@ export function oracleLayer(
 }
 
 /** Compact rows in their places among all `rows`, zeros elsewhere. */
-function scatterRows(
-  compact: Float64Array,
-  ids: Int32Array,
-  rows: number,
-  columns: number,
-): Float64Array {
+function scatterRows(compact: Float64Array, ids: Int32Array, rows: number, columns: number): Float64Array {
   const dense = new Float64Array(rows * columns);
   ids.forEach((id, r) => {
     dense.set(compact.subarray(r * columns, (r + 1) * columns), id * columns);

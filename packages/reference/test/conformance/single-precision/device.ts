@@ -49,6 +49,11 @@ export class Device {
     return total;
   }
 
+  /** What the MLP keeps of a tensor of [T, I]. */
+  kept(values: Float32Array): Float32Array {
+    return values.map((value) => this.#precision.intermediate(value));
+  }
+
   matmul(
     rows: number,
     inner: number,

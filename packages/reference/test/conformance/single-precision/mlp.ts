@@ -15,8 +15,9 @@ export async function mlpForward(device: Device, call: OpCalls["mlpForward"]): P
       (t, h) => x[t * hiddenSize + h],
       (h, i) => weight[i * hiddenSize + h],
     );
-  const linear = project(up);
-  const hidden = project(gate).map((value, n) => f(device.act(activation, value) * linear[n]));
+  const gated = device.kept(project(gate));
+  const linear = device.kept(project(up));
+  const hidden = device.kept(gated.map((value, n) => f(device.act(activation, value) * linear[n])));
   const output = device.matmul(
     tokens,
     intermediateSize,
@@ -47,19 +48,21 @@ export async function mlpBackward(device: Device, call: OpCalls["mlpBackward"]):
       (t, h) => x[t * H + h],
       (h, i) => weight[i * H + h],
     );
-  const gated = project(gate);
-  const linear = project(up);
-  const gradIntermediate = device.matmul(
+  const gated = device.kept(project(gate));
+  const linear = device.kept(project(up));
+  const gradProduct = device.matmul(
     tokens,
     H,
     I,
     (t, h) => grad[t * H + h],
     (h, i) => down[h * I + i],
   );
+  const gradIntermediate = device.kept(gradProduct);
   const activated = gated.map((value) => device.act(activation, value));
-  const gradLinear = gradIntermediate.map((value, n) => f(value * activated[n]));
-  const gradGated = gradIntermediate.map((value, n) =>
-    f(f(value * linear[n]) * device.slope(activation, gated[n])),
+  const hidden = device.kept(activated.map((value, n) => f(value * linear[n])));
+  const gradLinear = device.kept(gradIntermediate.map((value, n) => f(value * activated[n])));
+  const gradGated = device.kept(
+    gradIntermediate.map((value, n) => f(f(value * linear[n]) * device.slope(activation, gated[n]))),
   );
   const toWeight = (coefficients: Float32Array): Float32Array =>
     device.matmul(
@@ -85,7 +88,7 @@ export async function mlpBackward(device: Device, call: OpCalls["mlpBackward"]):
       tokens,
       I,
       (h, t) => grad[t * H + h],
-      (t, i) => f(activated[t * I + i] * linear[t * I + i]),
+      (t, i) => hidden[t * I + i],
     ),
   };
   for (const name of ["gradHiddenStates", "gradGate", "gradUp", "gradDown"] as const) {

@@ -10,6 +10,8 @@ export interface Precision {
   readonly term: (step: number, length: number) => number;
   /** Relative error of exp, of either sign. */
   readonly expError: (x: number) => number;
+  /** What the MLP keeps tensors of [T, I] in. */
+  readonly intermediate: (x: number) => number;
 }
 
 const exactly = (x: number): number => x;
@@ -38,16 +40,19 @@ export const forwards: Precision = {
   sum: Math.fround,
   term: (step) => step,
   expError: () => 0,
+  intermediate: exactly,
 };
 
 /** Another order, and the functions of a GPU at their worst: 3 + 2 |x| units in the last place for exp. */
 export const backwardsOnGpu: Precision = {
-  load: exactly,
-  sum: Math.fround,
+  ...forwards,
   term: (step, length) => length - 1 - step,
   expError: (x) =>
     Number.isFinite(x) ? (Math.round(x * 1024) % 2 === 0 ? 1 : -1) * (3 + 2 * Math.abs(x)) * 2 ** -23 : 0,
 };
+
+/** Tensor cores, which multiply numbers of the storage dtype. */
+export const bf16Intermediate: Precision = { ...forwards, intermediate: roundToBf16 };
 
 /** Half precision where single was promised. */
 export const bf16Sums: Precision = { ...forwards, sum: roundToBf16 };
