@@ -29,6 +29,7 @@ function step(sum: v128, x: v128, coefficient: f64): v128 {
  * e^x for two f64, within 1e-11 relative; 0 below -708, infinite above 709, NaN for NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor series.
  */
+@inline
 export function exp64(x: v128): v128 {
   const bounded = f64x2.max(f64x2.min(x, f64x2.splat(709)), f64x2.splat(-708));
   // Added to this number (1.5 * 2^52), an f64 is rounded to an integer, which stands in its lowest bits.
@@ -52,7 +53,6 @@ export function exp64(x: v128): v128 {
   return v128.bitselect(f64x2.splat(infinity), small, f64x2.gt(x, f64x2.splat(709)));
 }
 
-@inline
 export function exp1(x: f64): f64 {
   return f64x2.extract_lane(exp64(f64x2.splat(x)), 0);
 }

@@ -4,15 +4,15 @@
 //     d = g w, or normalised d = w (g - sum over the token's k of g w)
 //     gradLogits of x key a (+)= sum over the pairs with i = a of d - softmax(lx)[a] * sum of all d;  y likewise
 //
-// One token at a time, in f64; the pairs are scattered in the order of their slots. Most keys have no pair, and get
-// the second term alone.
+// One token at a time, in f64; the exponentials of the softmax are taken once, for the weights too. The pairs are
+// scattered in the order of their slots. Most keys have no pair, and get the second term alone.
 
-import { exp64, high64, join32, low64 } from "./math";
-import { axisLogSum, axisMax, tokenWeights } from "./router-weights";
+import { high64, join32, low64 } from "./math";
+import { axisMax, axisSum, tokenWeights } from "./router-weights";
 
 /** Bytes of scratch that `routerSelectBackward` takes. */
 export function routerBackwardScratchBytes(keysX: usize, keysY: usize, topK: usize): usize {
-  return (keysX + keysY + topK + 4) * 8;
+  return (2 * (keysX + keysY) + topK) * 8;
 }
 
 /**
@@ -34,13 +34,14 @@ export function routerSelectBackward(
 ): i32 {
   const weights = scratch;
   const sums = weights + topK * 8;
+  const terms = sums + (keysX + keysY) * 8;
   let wrong: i32 = -1;
   for (let t: usize = 0; t < tokens; t++) {
     const logitsY = logits + keysX * 4;
     const maxX = axisMax(logits, keysX);
     const maxY = axisMax(logitsY, keysY);
-    const logSumX = axisLogSum(logits, keysX, maxX);
-    const logSumY = axisLogSum(logitsY, keysY, maxY);
+    const sumX = axisSum(logits, keysX, maxX, terms);
+    const sumY = axisSum(logitsY, keysY, maxY, terms + keysX * 8);
     tokenWeights(
       logits,
       keysX,
@@ -49,9 +50,9 @@ export function routerSelectBackward(
       normalizeWeights,
       ids,
       maxX,
-      logSumX,
+      sumX,
       maxY,
-      logSumY,
+      sumY,
       weights,
     );
     let mean: f64 = 0;
@@ -76,8 +77,8 @@ export function routerSelectBackward(
       store<f64>(toY, load<f64>(toY) + d);
       total += d;
     }
-    storeAxis(logits, keysX, maxX, logSumX, total, sums, gradLogits, accumulate);
-    storeAxis(logitsY, keysY, maxY, logSumY, total, sums + keysX * 8, gradLogits + keysX * 4, accumulate);
+    storeAxis(keysX, terms, total / sumX, sums, gradLogits, accumulate);
+    storeAxis(keysY, terms + keysX * 8, total / sumY, sums + keysX * 8, gradLogits + keysX * 4, accumulate);
     logits += (keysX + keysY) * 4;
     gradLogits += (keysX + keysY) * 4;
     ids += topK * 4;
@@ -86,39 +87,31 @@ export function routerSelectBackward(
   return wrong;
 }
 
-/** gradLogits (+)= sums - softmax * total, for one axis of one token. */
+/** gradLogits (+)= sums - terms * scale, for one axis of one token. */
 function storeAxis(
-  logits: usize,
   keys: usize,
-  max: f64,
-  logSum: f64,
-  total: f64,
+  terms: usize,
+  scale: f64,
   sums: usize,
   gradLogits: usize,
   accumulate: bool,
 ): void {
-  const shift = f64x2.splat(max);
-  const log = f64x2.splat(logSum);
-  const scale = f64x2.splat(total);
+  const scales = f64x2.splat(scale);
   let key: usize = 0;
   for (; key + 4 <= keys; key += 4) {
-    const four = v128.load(logits + key * 4);
-    const low = exp64(f64x2.sub(f64x2.sub(low64(four), shift), log));
-    const high = exp64(f64x2.sub(f64x2.sub(high64(four), shift), log));
-    let gradLow = f64x2.sub(v128.load(sums + key * 8), f64x2.mul(low, scale));
-    let gradHigh = f64x2.sub(v128.load(sums + key * 8, 16), f64x2.mul(high, scale));
+    const at = key * 8;
+    let low = f64x2.sub(v128.load(sums + at), f64x2.mul(v128.load(terms + at), scales));
+    let high = f64x2.sub(v128.load(sums + at, 16), f64x2.mul(v128.load(terms + at, 16), scales));
     const to = gradLogits + key * 4;
     if (accumulate) {
-      gradLow = f64x2.add(gradLow, low64(v128.load(to)));
-      gradHigh = f64x2.add(gradHigh, high64(v128.load(to)));
+      low = f64x2.add(low, low64(v128.load(to)));
+      high = f64x2.add(high, high64(v128.load(to)));
     }
-    v128.store(to, join32(gradLow, gradHigh));
+    v128.store(to, join32(low, high));
   }
   for (; key < keys; key++) {
-    const logit = <f64>load<f32>(logits + key * 4);
-    const softmax = f64x2.extract_lane(exp64(f64x2.splat(logit - max - logSum)), 0);
     const to = gradLogits + key * 4;
-    let grad = load<f64>(sums + key * 8) - softmax * total;
+    let grad = load<f64>(sums + key * 8) - load<f64>(terms + key * 8) * scale;
     if (accumulate) grad += <f64>load<f32>(to);
     store<f32>(to, <f32>grad);
   }

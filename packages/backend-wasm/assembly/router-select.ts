@@ -9,7 +9,7 @@
 // of a token is a pass over its logits and O(k log k).
 
 import { orderedBits, rankAxis, rankedKey, rankedLogit, rankingCapacity } from "./router-rank";
-import { axisLogSum, axisMax, tokenWeights } from "./router-weights";
+import { axisMax, axisSum, tokenWeights } from "./router-weights";
 
 @inline
 function smaller(a: usize, b: usize): usize {
@@ -120,8 +120,8 @@ export function routerSelect(
     }
     const maxX = axisMax(logits, keysX);
     const maxY = axisMax(logitsY, keysY);
-    const logSumX = axisLogSum(logits, keysX, maxX);
-    const logSumY = axisLogSum(logitsY, keysY, maxY);
+    const sumX = axisSum(logits, keysX, maxX, 0);
+    const sumY = axisSum(logitsY, keysY, maxY, 0);
     tokenWeights(
       logits,
       keysX,
@@ -130,9 +130,9 @@ export function routerSelect(
       normalizeWeights,
       ids,
       maxX,
-      logSumX,
+      sumX,
       maxY,
-      logSumY,
+      sumY,
       weights64,
     );
     for (let slot: usize = 0; slot < topK; slot++) {

@@ -28,23 +28,32 @@ function larger(candidate: f32, best: f32): f32 {
   return candidate > best ? candidate : best;
 }
 
-/** ln of the sum of exp(logit - max). */
-export function axisLogSum(logits: usize, keys: usize, max: f64): f64 {
+/** The sum of exp(logit - max); the terms too, into f64 [keys], unless `terms` is 0. */
+export function axisSum(logits: usize, keys: usize, max: f64, terms: usize): f64 {
   const shift = f64x2.splat(max);
   let sum = f64x2.splat(0);
   let key: usize = 0;
   for (; key + 4 <= keys; key += 4) {
     const four = v128.load(logits + key * 4);
-    sum = f64x2.add(sum, exp64(f64x2.sub(low64(four), shift)));
-    sum = f64x2.add(sum, exp64(f64x2.sub(high64(four), shift)));
+    const low = exp64(f64x2.sub(low64(four), shift));
+    const high = exp64(f64x2.sub(high64(four), shift));
+    sum = f64x2.add(f64x2.add(sum, low), high);
+    if (terms != 0) {
+      v128.store(terms + key * 8, low);
+      v128.store(terms + key * 8, high, 16);
+    }
   }
   let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
-  for (; key < keys; key++) total += exp1(<f64>load<f32>(logits + key * 4) - max);
-  return log1(total);
+  for (; key < keys; key++) {
+    const term = exp1(<f64>load<f32>(logits + key * 4) - max);
+    if (terms != 0) store<f64>(terms + key * 8, term);
+    total += term;
+  }
+  return total;
 }
 
 /**
- * The weights of a token into f64 [k], from the largest logit of each axis and what `axisLogSum` gives for it. An id
+ * The weights of a token into f64 [k], from the largest logit of each axis and what `axisSum` gives for it. An id
  * that is not below X * Y has weight 0.
  */
 export function tokenWeights(
@@ -55,12 +64,14 @@ export function tokenWeights(
   normalizeWeights: bool,
   ids: usize,
   maxX: f64,
-  logSumX: f64,
+  sumX: f64,
   maxY: f64,
-  logSumY: f64,
+  sumY: f64,
   weights: usize,
 ): void {
   const logitsY = logits + keysX * 4;
+  const logSumX = log1(sumX);
+  const logSumY = log1(sumY);
   let best: f64 = -Infinity;
   for (let slot: usize = 0; slot < topK; slot++) {
     const id = load<u32>(ids + slot * 4);
