@@ -36,3 +36,9 @@ export { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig } from "./lay
 export { estimateMemory, type MemoryEstimate, type MemoryEstimateOptions } from "./layer/estimate-memory.js";
 export { type CreateOptions, FlashMoE, type LoadOptions, type SaveOptions } from "./layer/flash-moe.js";
 export type { BackwardOptions, FlashMoeRecording } from "./layer/recording.js";
+export {
+  AdamW,
+  type AdamWOptions,
+  type ParameterSettings,
+  type StepOptions,
+} from "./training/index.js";

@@ -1,0 +1,46 @@
+import { FlashMoeError } from "@flash-moe/core";
+import { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig } from "../layer/config.js";
+
+/** Everything that a byte language model is, except its weights. */
+export interface LanguageModelConfig {
+  /** How many bytes before the one to predict the model sees. */
+  readonly window: number;
+  /** The feed-forward. Its hidden size is the model's. */
+  readonly layer: FlashMoeConfig;
+}
+
+/** What differs from the defaults. */
+export interface LanguageModelOptions {
+  readonly window?: number;
+  readonly layer?: Partial<FlashMoeOptions>;
+}
+
+/** Values of a byte: rows of the output head, and embeddings per place in the window. */
+export const byteValues: number = 256;
+
+export const maxWindow: number = 4096;
+
+/** The model of `npm start`; why these sizes is written in docs/decisions/language-model.md. */
+const defaultWindow = 6;
+const defaultLayer: FlashMoeOptions = {
+  hiddenSize: 64,
+  intermediateSize: 32,
+  keysX: 128,
+  keysY: 128,
+  topK: 32,
+  norm: "hidden",
+  activation: "silu",
+  normalizeWeights: true,
+};
+
+/** The whole configuration. INVALID_ARGUMENT if it contradicts itself. */
+export function languageModelConfig(options: LanguageModelOptions = {}): LanguageModelConfig {
+  const window = options.window ?? defaultWindow;
+  if (!Number.isInteger(window) || window < 1 || window > maxWindow) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `window is ${String(window)}; takes an integer from 1 to ${maxWindow}`,
+    );
+  }
+  return Object.freeze({ window, layer: flashMoeConfig({ ...defaultLayer, ...options.layer }) });
+}

@@ -1,0 +1,209 @@
+import {
+  type AdamwCall,
+  type Backend,
+  decode,
+  FlashMoeError,
+  type LongJobOptions,
+  type Movable,
+  moveSlots,
+  newTensor,
+  type Parameter,
+  type ParameterGradient,
+  Scope,
+  type Tensor,
+  TensorSlot,
+} from "@flash-moe/core";
+
+/** How one parameter is treated. */
+export interface ParameterSettings {
+  /** Multiplies the learning rate of a step. Default 1. */
+  readonly learningRateScale?: number;
+  readonly weightDecay?: number;
+}
+
+export interface AdamWOptions {
+  /** Default 0.9. */
+  readonly beta1?: number;
+  /** Default 0.999. */
+  readonly beta2?: number;
+  /** Default 1e-8. */
+  readonly epsilon?: number;
+  /** Default 0.01. */
+  readonly weightDecay?: number;
+  /** What is different for a parameter, by its name. */
+  readonly forParameter?: (name: string) => ParameterSettings;
+}
+
+export interface StepOptions {
+  readonly learningRate: number;
+  /** Multiplies the gradients first: less than 1 to clip. Default 1. */
+  readonly gradientScale?: number;
+}
+
+interface ParameterState {
+  readonly shape: readonly number[];
+  readonly firstMoment: TensorSlot;
+  readonly secondMoment: TensorSlot;
+  /** What small updates add up in, where the parameter itself has too few bits for them. */
+  readonly master: TensorSlot | undefined;
+}
+
+/**
+ * PyTorch's AdamW (Loshchilov and Hutter, arXiv 1711.05101) over parameters on a device, its moments beside
+ * them. f16 and bf16 parameters get an f32 master copy. With a compact gradient only the rows that were used
+ * change, as with PyTorch's SparseAdam: the others neither decay nor forget.
+ */
+export class AdamW implements Movable, Disposable {
+  readonly #options: Required<AdamWOptions>;
+  readonly #states: ReadonlyMap<string, ParameterState>;
+  #steps = 0;
+
+  private constructor(options: Required<AdamWOptions>, states: ReadonlyMap<string, ParameterState>) {
+    this.#options = options;
+    this.#states = states;
+  }
+
+  /** Takes memory for the moments and, where there are 16-bit parameters, copies these. */
+  static async create(
+    parameters: readonly Parameter[],
+    options: AdamWOptions = {},
+    { signal }: Pick<LongJobOptions, "signal"> = {},
+  ): Promise<AdamW> {
+    const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
+    const { forParameter = () => ({}) } = options;
+    const scope = new Scope();
+    try {
+      const states = new Map<string, ParameterState>();
+      for (const { name, tensor } of parameters) {
+        signal?.throwIfAborted();
+        if (states.has(name)) {
+          throw new FlashMoeError("INVALID_ARGUMENT", `parameters has ${name} twice; takes each once`);
+        }
+        const { backend, shape } = tensor;
+        const moment = (which: string): TensorSlot =>
+          new TensorSlot(`${name}.${which}`, scope.own(backend.zeros(shape, "f32", `${name} ${which}`)));
+        states.set(name, {
+          shape,
+          firstMoment: moment("first_moment"),
+          secondMoment: moment("second_moment"),
+          master:
+            tensor.dtype === "f32"
+              ? undefined
+              : new TensorSlot(`${name}.master`, scope.own(await masterCopy(tensor))),
+        });
+      }
+      return new AdamW({ beta1, beta2, epsilon, weightDecay, forParameter }, states);
+    } catch (error) {
+      scope.end();
+      throw error;
+    }
+  }
+
+  /** Steps that were made. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /**
+   * One step on every parameter that has a gradient, by name. INVALID_ARGUMENT, and nothing done, for a
+   * parameter that the optimizer was not made for, or of another shape.
+   */
+  step(
+    parameters: readonly Parameter[],
+    gradients: ReadonlyMap<string, ParameterGradient>,
+    { learningRate, gradientScale = 1 }: StepOptions,
+  ): void {
+    const { beta1, beta2, epsilon, weightDecay, forParameter } = this.#options;
+    const step = this.#steps + 1;
+    const calls: { readonly backend: Backend; readonly call: AdamwCall }[] = [];
+    for (const { name, tensor } of parameters) {
+      const gradient = gradients.get(name);
+      if (gradient === undefined) continue;
+      const { firstMoment, secondMoment, master } = this.#stateOf(name, tensor);
+      const settings = forParameter(name);
+      const rows = tensor.shape[0] ?? 1;
+      const call: AdamwCall = {
+        rows,
+        columns: rows === 0 ? 0 : tensor.buffer.length / rows,
+        parameter: tensor.buffer,
+        master: master?.tensor.buffer,
+        firstMoment: firstMoment.tensor.buffer,
+        secondMoment: secondMoment.tensor.buffer,
+        gradient: gradient.values.buffer,
+        compact:
+          gradient.layout === "dense"
+            ? undefined
+            : {
+                capacity: gradient.ids.buffer.length,
+                ids: gradient.ids.buffer,
+                count: gradient.count.buffer,
+              },
+        step,
+        learningRate: learningRate * (settings.learningRateScale ?? 1),
+        beta1,
+        beta2,
+        epsilon,
+        weightDecay: settings.weightDecay ?? weightDecay,
+        gradientScale,
+      };
+      calls.push({ backend: tensor.backend, call });
+    }
+    for (const { backend, call } of calls) backend.ops.adamw(call);
+    this.#steps = step;
+  }
+
+  slots(): TensorSlot[] {
+    return [...this.#states.values()].flatMap(({ firstMoment, secondMoment, master }) =>
+      master === undefined ? [firstMoment, secondMoment] : [firstMoment, secondMoment, master],
+    );
+  }
+
+  /** Moves moments and master copies to another backend, where the parameters have to be moved too. */
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    for (const slot of this.slots()) slot.tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #stateOf(name: string, tensor: Tensor): ParameterState {
+    const state = this.#states.get(name);
+    if (state === undefined) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `parameters has ${name}, which the optimizer was not made for; takes ${[...this.#states.keys()].join(", ")}`,
+      );
+    }
+    if (String(state.shape) !== String(tensor.shape)) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `${name} has the shape [${tensor.shape}]; the optimizer was made for [${state.shape}]`,
+      );
+    }
+    return state;
+  }
+}
+
+/** Elements that are on the host at once while a master copy is made. */
+const pieceLength = 1 << 22;
+
+async function masterCopy(parameter: Tensor): Promise<Tensor<"f32">> {
+  const { backend, buffer, dtype, shape } = parameter;
+  const master = newTensor(backend, shape, "f32", `${buffer.label} master`);
+  try {
+    for (let offset = 0; offset < buffer.length; offset += pieceLength) {
+      const piece = await backend.read(buffer, offset, Math.min(pieceLength, buffer.length - offset));
+      backend.write(master.buffer, decode(piece, dtype), offset);
+    }
+    return master;
+  } catch (error) {
+    master.dispose();
+    throw error;
+  }
+}
