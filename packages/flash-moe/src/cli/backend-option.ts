@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import type { Backend } from "@flash-moe/core";
 import { type BackendAttempt, builtInBackends, openBackend } from "../backends/open-backend.js";
 import type { CommandContext } from "./command.js";
+import { resolveContributedImports } from "./contributed-imports.js";
 import { type Option, withDefault, word } from "./options.js";
 
 const names = ["auto", ...builtInBackends.map((provider) => provider.name)];
@@ -37,6 +38,7 @@ export async function withBackend<Result>(
 /** Opens what `--backend` names and says which it is and why. UNAVAILABLE with every reason. */
 export async function openNamedBackend(name: string, context: CommandContext): Promise<Backend> {
   let tried: readonly BackendAttempt[] = [];
+  if (!names.includes(name)) resolveContributedImports();
   const backend = await openBackend(resolveBackend(name, context.io.cwd), {
     onChoice: (attempts) => {
       tried = attempts;
