@@ -1,8 +1,10 @@
 import type { Command } from "./command.js";
 import { bench } from "./commands/bench.js";
+import { generate } from "./commands/generate.js";
 import { info } from "./commands/info.js";
 import { init } from "./commands/init.js";
 import { run } from "./commands/run.js";
+import { train } from "./commands/train.js";
 import { verify } from "./commands/verify.js";
 import type { CliIo } from "./io.js";
 import { reportError } from "./report-error.js";
@@ -10,7 +12,7 @@ import { formatTable } from "./table.js";
 import { suggestion, UsageError } from "./usage-error.js";
 import { packageVersion } from "./version.js";
 
-const commands: readonly Command[] = [info, init, run, verify, bench];
+const commands: readonly Command[] = [info, init, run, verify, bench, train, generate];
 
 /**
  * `flash-moe <args>`. Resolves with the exit code: 0 done, 1 for an error with a code, 2 for a command line

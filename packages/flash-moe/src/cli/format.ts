@@ -4,9 +4,14 @@ export function formatCount(value: number): string {
 }
 
 /** Three significant digits, without an exponent for what people compare. */
-export function formatNumber(value: number): string {
+function formatNumber(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   return value.toLocaleString("en-US", { maximumSignificantDigits: 3 });
+}
+
+/** 0.873 as "87%". */
+export function formatPercent(share: number): string {
+  return `${(100 * share).toLocaleString("en-US", { maximumSignificantDigits: 2 })}%`;
 }
 
 /** 1610612736 as "1.5 GiB". */

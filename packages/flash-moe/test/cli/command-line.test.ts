@@ -7,7 +7,7 @@ beforeAll(async () => {
 });
 afterAll(() => shell.close());
 
-const commands = ["info", "init", "run", "verify", "bench"];
+const commands = ["info", "init", "run", "verify", "bench", "train", "generate"];
 
 describe("flash-moe", () => {
   it.each(["--help", "-h", "help"])("%s lists the commands", async (args) => {
@@ -43,7 +43,7 @@ describe("a command line that cannot be parsed: exit code 2, one line that says 
   const init = "init --hidden 4 --intermediate 4 --top-k 1 --output x.safetensors";
 
   it.each([
-    [[], "flash-moe: no command is given; takes one of info, init, run, verify, bench"],
+    [[], "flash-moe: no command is given; takes one of info, init, run, verify, bench, train, generate"],
     [["ini"], 'flash-moe: "ini" is no command; takes one of info, .*; did you mean init\\?'],
     [["--frobnicate"], 'flash-moe: "--frobnicate" is no command'],
     [["info", "--jsno"], "flash-moe info: --jsno is no option here; did you mean --json\\?"],

@@ -1,5 +1,5 @@
 import type { Backend, FloatDType } from "@flash-moe/core";
-import { formatBytes, formatCount, formatRate, formatSeconds } from "../format.js";
+import { formatBytes, formatCount, formatPercent, formatRate, formatSeconds } from "../format.js";
 import { longName } from "../layer-options.js";
 import { formatTable } from "../table.js";
 import type { DeviceRates } from "./device-rates.js";
@@ -13,8 +13,6 @@ export function describeBench(
   device: DeviceRates,
   rows: readonly BenchRow[],
 ): string {
-  const percent = (fraction: number): string =>
-    `${(100 * fraction).toLocaleString("en-US", { maximumSignificantDigits: 2 })}%`;
   const header = [
     "tokens",
     "top-k",
@@ -39,9 +37,9 @@ export function describeBench(
         formatSeconds(row.seconds),
         formatCount(row.calls),
         formatRate(row.bytesPerSecond, "B/s"),
-        percent(row.copyFraction),
+        formatPercent(row.copyFraction),
         formatRate(row.flopsPerSecond, "FLOP/s"),
-        percent(row.matmulFraction),
+        formatPercent(row.matmulFraction),
       ],
     ];
   });
