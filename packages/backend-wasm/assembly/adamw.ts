@@ -2,10 +2,10 @@
 //
 //     m = beta1 m + (1 - beta1) g
 //     v = beta2 v + (1 - beta2) g^2
-//     p = p - (lr weightDecay p + stepSize m / (sqrt(v) / correction + epsilon))
+//     p = p - (lr weightDecay p + stepSize m / (correction sqrt(v) + epsilon))
 //
-// stepSize = lr / (1 - beta1^step) and correction = sqrt(1 - beta2^step) come from the host, made in f64. The decay is
-// subtracted rather than p multiplied by 1 - lr weightDecay, which f32 cannot tell from 1 well.
+// stepSize = lr / (1 - beta1^step) and correction = 1 / sqrt(1 - beta2^step) come from the host, made in f64. The decay
+// is subtracted rather than p multiplied by 1 - lr weightDecay, which f32 cannot tell from 1 well.
 //
 // The work is bound by memory, and goes once through each array. With a compact gradient only the rows in use are
 // touched, so that a step on a table of a million rows costs what its used rows cost.
@@ -46,7 +46,7 @@ function stepRange<T>(
     v128.store(second + at, v);
     const p = master != 0 ? v128.load(master + at) : load4<T>(parameter + n * sizeof<T>());
     const denominator = f32x4.add(
-      f32x4.div(f32x4.sqrt(v), f32x4.splat(correction)),
+      f32x4.mul(f32x4.sqrt(v), f32x4.splat(correction)),
       f32x4.splat(epsilon),
     );
     const change = f32x4.add(
@@ -65,7 +65,7 @@ function stepRange<T>(
     store<f32>(first + at, m);
     store<f32>(second + at, v);
     const p = master != 0 ? load<f32>(master + at) : load1<T>(parameter + n * sizeof<T>());
-    const denominator = f32.sqrt(v) / correction + epsilon;
+    const denominator = f32.sqrt(v) * correction + epsilon;
     const next = p - (decay * p + (stepSize * m) / denominator);
     if (master != 0) store<f32>(master + at, next);
     store1<T>(parameter + n * sizeof<T>(), next);

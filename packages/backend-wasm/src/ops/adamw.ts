@@ -66,7 +66,7 @@ function step(
     1 - beta2,
     learningRate * call.weightDecay,
     learningRate / (1 - beta1 ** globalStep),
-    Math.sqrt(1 - beta2 ** globalStep),
+    1 / Math.sqrt(1 - beta2 ** globalStep),
     call.epsilon,
   );
 }
