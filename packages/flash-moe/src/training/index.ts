@@ -1,3 +1,3 @@
 export { AdamW, type AdamWOptions, type ParameterSettings, type StepOptions } from "./adamw.js";
 export { heldOutStart } from "./held-out.js";
-export { type TrainOptions, type TrainStep, train, trainDefaults } from "./train.js";
+export { type TrainStep, train, trainDefaults } from "./train.js";

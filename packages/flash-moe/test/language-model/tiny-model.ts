@@ -2,7 +2,7 @@ import type { Backend } from "@flash-moe/core";
 import type { LanguageModelOptions } from "../../src/language-model/config.js";
 import { LanguageModel } from "../../src/language-model/language-model.js";
 
-export const tinyOptions: LanguageModelOptions = {
+const tinyOptions: LanguageModelOptions = {
   window: 3,
   layer: { hiddenSize: 16, intermediateSize: 8, keysX: 4, keysY: 5, topK: 6 },
 };
