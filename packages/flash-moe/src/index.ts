@@ -37,6 +37,20 @@ export { estimateMemory, type MemoryEstimate, type MemoryEstimateOptions } from 
 export { type CreateOptions, FlashMoE, type LoadOptions, type SaveOptions } from "./layer/flash-moe.js";
 export type { BackwardOptions, FlashMoeRecording } from "./layer/recording.js";
 export {
+  type BlobLike,
+  type ByteSource,
+  type ByteSourceLike,
+  encodeSafetensors,
+  hostEntry,
+  openSafetensors,
+  type SafetensorsDType,
+  type SafetensorsEntry,
+  type SafetensorsFile,
+  type TensorInfo,
+  type WriteSafetensorsOptions,
+  writeSafetensors,
+} from "./safetensors/index.js";
+export {
   AdamW,
   type AdamWOptions,
   type ParameterSettings,

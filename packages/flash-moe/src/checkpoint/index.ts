@@ -4,8 +4,6 @@ export {
   type CheckpointTensor,
   familyOfNorm,
   type LayerTensorName,
-  layerTensorNames,
-  toCheckpointTensors,
 } from "./layout.js";
 export { type LayerCheckpoint, type ReadLayerOptions, readLayerCheckpoint } from "./read-layer-checkpoint.js";
 export {

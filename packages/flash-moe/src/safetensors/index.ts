@@ -1,12 +1,9 @@
-export { type BlobLike, type ByteSource, type ByteSourceLike, openByteSource } from "./byte-source.js";
-export { deviceEntry, hostEntry, type UploadOptions, uploadFromFile } from "./device-tensors.js";
+export type { BlobLike, ByteSource, ByteSourceLike } from "./byte-source.js";
+export { deviceEntry, hostEntry, uploadFromFile } from "./device-tensors.js";
 export {
   type SafetensorsDType,
   safetensorsDTypes,
-  toFloatDType,
-  toSafetensorsDType,
 } from "./format.js";
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from "./safetensors-file.js";
-export { writeBeside } from "./write-beside.js";
 export type { SafetensorsEntry, WritableDType } from "./write-header.js";
 export { encodeSafetensors, type WriteSafetensorsOptions, writeSafetensors } from "./write-safetensors.js";
