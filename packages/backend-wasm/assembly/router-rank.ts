@@ -2,8 +2,9 @@
 //
 // A key is held as one u64 that sorts as it should: above, the clamped logit with its bits turned into an unsigned
 // number of the same order; below, the complement of the index, so that of equal logits the lower index is larger.
-// Keys are read into a buffer of twice as many as are wanted; when it is full it is sorted and cut, and from then on
-// four logits at a time are compared with the last that is still in, and mostly passed over.
+// Keys are read into a buffer of twice as many as are wanted; when it is full it is cut to the best half, and from then
+// on four logits at a time are compared with the last that is still in, and mostly passed over. Only what is left in
+// the end is sorted.
 
 const largest: f32 = 3.4028234663852886e38;
 /** Below this length a sort by insertion is fastest. */
@@ -54,12 +55,10 @@ export function rankingCapacity(size: usize, best: usize): usize {
 /** Puts the `best` of `size` keys, sorted, into `ranking` (u64 entries); `spare`: scratch of the same size. */
 export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize, spare: usize): void {
   const capacity = rankingCapacity(size, best);
-  let filled: usize = 0;
   let key: usize = 0;
   for (; key < capacity; key++) store<u64>(ranking + key * 8, entry(clampLogit(load<f32>(logits + key * 4)), key));
-  sortDescending(ranking, capacity, spare);
-  if (key == size) return;
-  filled = best;
+  moveBestToFront(ranking, capacity, best);
+  let filled = best;
   let bound = rankedLogit(ranking, best - 1);
   while (key < size) {
     // Equal logits with a higher index cannot enter, so only what is strictly above the bound is looked at.
@@ -71,13 +70,49 @@ export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize
       if (!(logit > bound)) continue;
       store<u64>(ranking + filled * 8, entry(logit, key));
       if (++filled == capacity) {
-        sortDescending(ranking, filled, spare);
+        moveBestToFront(ranking, filled, best);
         filled = best;
         bound = rankedLogit(ranking, best - 1);
       }
     }
   }
-  if (filled > best) sortDescending(ranking, filled, spare);
+  moveBestToFront(ranking, filled, best);
+  sortDescending(ranking, best, spare);
+}
+
+/**
+ * Reorders distinct u64 until none after the first `best` is larger than any of them, and the last of them is the
+ * smallest: Hoare's selection, with the median of three as pivot.
+ */
+function moveBestToFront(entries: usize, length: usize, best: usize): void {
+  const target = entries + (best - 1) * 8;
+  let low = entries;
+  let high = entries + (length - 1) * 8;
+  while (low < high) {
+    const pivot = median(load<u64>(low), load<u64>(low + (((high - low) >> 4) << 3)), load<u64>(high));
+    let left = low;
+    let right = high;
+    while (left <= right) {
+      while (load<u64>(left) > pivot) left += 8;
+      while (load<u64>(right) < pivot) right -= 8;
+      if (left > right) break;
+      const swap = load<u64>(left);
+      store<u64>(left, load<u64>(right));
+      store<u64>(right, swap);
+      left += 8;
+      right -= 8;
+    }
+    if (target <= right) high = right;
+    else if (target >= left) low = left;
+    else return;
+  }
+}
+
+@inline
+function median(a: u64, b: u64, c: u64): u64 {
+  const high = a > b ? a : b;
+  const low = a > b ? b : a;
+  return c > high ? high : c < low ? low : c;
 }
 
 function sortRun(entries: usize, end: usize): void {
