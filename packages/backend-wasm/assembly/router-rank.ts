@@ -7,8 +7,8 @@
 // the end is sorted.
 
 const largest: f32 = 3.4028234663852886e38;
-/** Below this length a sort by insertion is fastest. */
-const runLength: usize = 16;
+/** Up to this length a sort by counting is fastest. */
+const runLength: usize = 32;
 
 /** For the selection alone: the finite range, NaN as its lowest value, and one zero. */
 @inline
@@ -67,9 +67,9 @@ export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize
     const end = key + 4 < size ? key + 4 : size;
     for (; key < end; key++) {
       const logit = clampLogit(load<f32>(logits + key * 4));
-      if (!(logit > bound)) continue;
       store<u64>(ranking + filled * 8, entry(logit, key));
-      if (++filled == capacity) {
+      filled += <usize>(logit > bound);
+      if (filled == capacity) {
         moveBestToFront(ranking, filled, best);
         filled = best;
         bound = rankedLogit(ranking, best - 1);
@@ -82,57 +82,73 @@ export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize
 
 /**
  * Reorders distinct u64 until none after the first `best` is larger than any of them, and the last of them is the
- * smallest: Hoare's selection, with the median of three as pivot.
+ * smallest: Hoare's selection, with the median of three as pivot and no branch on the values.
  */
 function moveBestToFront(entries: usize, length: usize, best: usize): void {
   const target = entries + (best - 1) * 8;
   let low = entries;
   let high = entries + (length - 1) * 8;
   while (low < high) {
-    const pivot = median(load<u64>(low), load<u64>(low + (((high - low) >> 4) << 3)), load<u64>(high));
-    let left = low;
-    let right = high;
-    while (left <= right) {
-      while (load<u64>(left) > pivot) left += 8;
-      while (load<u64>(right) < pivot) right -= 8;
-      if (left > right) break;
-      const swap = load<u64>(left);
-      store<u64>(left, load<u64>(right));
-      store<u64>(right, swap);
-      left += 8;
-      right -= 8;
+    movePivotToEnd(low, low + (((high - low) >> 4) << 3), high);
+    const pivot = load<u64>(high);
+    let border = low;
+    for (let at = low; at < high; at += 8) {
+      // No branch: which way it goes is a coin toss.
+      const value = load<u64>(at);
+      store<u64>(at, load<u64>(border));
+      store<u64>(border, value);
+      border += <usize>(value > pivot) << 3;
     }
-    if (target <= right) high = right;
-    else if (target >= left) low = left;
+    store<u64>(high, load<u64>(border));
+    store<u64>(border, pivot);
+    if (target < border) high = border - 8;
+    else if (target > border) low = border + 8;
     else return;
   }
 }
 
+/** Puts the median of the three at `c`. */
 @inline
-function median(a: u64, b: u64, c: u64): u64 {
-  const high = a > b ? a : b;
-  const low = a > b ? b : a;
-  return c > high ? high : c < low ? low : c;
-}
-
-function sortRun(entries: usize, end: usize): void {
-  for (let at = entries + 8; at < end; at += 8) {
-    const value = load<u64>(at);
-    let to = at;
-    while (to > entries && load<u64>(to - 8) < value) {
-      store<u64>(to, load<u64>(to - 8));
-      to -= 8;
-    }
-    store<u64>(to, value);
+function movePivotToEnd(a: usize, b: usize, c: usize): void {
+  const x = load<u64>(a);
+  const y = load<u64>(b);
+  const z = load<u64>(c);
+  if (x > y == x < z) {
+    store<u64>(a, z);
+    store<u64>(c, x);
+  } else if (y > x == y < z) {
+    store<u64>(b, z);
+    store<u64>(c, y);
   }
 }
 
-/** Sorts distinct u64, descending: runs by insertion, then a bottom-up merge. */
+/**
+ * Sorts up to `runLength` distinct u64, descending, into `spare` and back: the place of each is the number of those
+ * that are larger, counted two at a time without a branch.
+ */
+function sortRun(entries: usize, end: usize, spare: usize): void {
+  const flip = i64x2.splat(i64.MIN_VALUE); // there are only signed comparisons
+  const pairs = entries + ((end - entries) & ~15);
+  for (let at = entries; at < end; at += 8) {
+    const value = load<u64>(at);
+    const both = v128.xor(i64x2.splat(value), flip);
+    let counts = i64x2.splat(0);
+    for (let other = entries; other < pairs; other += 16) {
+      counts = i64x2.sub(counts, i64x2.gt_s(v128.xor(v128.load(other), flip), both));
+    }
+    let place = <usize>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
+    if (pairs < end) place += <usize>(load<u64>(pairs) > value);
+    store<u64>(spare + place * 8, value);
+  }
+  memory.copy(entries, spare, end - entries);
+}
+
+/** Sorts distinct u64, descending: runs by counting, then a bottom-up merge. */
 function sortDescending(entries: usize, length: usize, spare: usize): void {
   const end = entries + length * 8;
   for (let start = entries; start < end; start += runLength * 8) {
     const runEnd = start + runLength * 8;
-    sortRun(start, runEnd < end ? runEnd : end);
+    sortRun(start, runEnd < end ? runEnd : end, spare);
   }
   for (let width = runLength * 8; width < length * 8; width *= 2) {
     for (let start = entries; start + width < end; start += 2 * width) {
