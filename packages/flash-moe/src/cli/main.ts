@@ -1,22 +1,32 @@
 // The program itself: importing this file runs it.
 import { runCommandLine } from "./command-line.js";
 
-const interruption = new AbortController();
-process.on("SIGINT", () => {
-  // Who asks twice wants out now.
-  if (interruption.signal.aborted) process.exit(130);
-  interruption.abort(new Error("interrupted"));
-});
-// A reader that has seen enough (`| head`) is no error.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit();
-});
+/** What a shell expects of a program that one of these ended: 128 and its number. */
+const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-process.exitCode = await runCommandLine(process.argv.slice(2), {
+const interruption = new AbortController();
+let interruptedCode: number | undefined;
+for (const name of Object.keys(exitCodes) as (keyof typeof exitCodes)[]) {
+  process.on(name, () => {
+    // Who asks twice wants out now.
+    if (interruptedCode !== undefined) process.exit(interruptedCode);
+    interruptedCode = exitCodes[name];
+    interruption.abort(new Error("interrupted"));
+  });
+}
+for (const stream of [process.stdout, process.stderr]) {
+  // A reader that has seen enough (`| head`) is no error.
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit();
+  });
+}
+
+const code = await runCommandLine(process.argv.slice(2), {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
   terminalColumns: process.stderr.isTTY ? process.stderr.columns : undefined,
   cwd: process.cwd(),
   signal: interruption.signal,
 });
+process.exitCode = code === exitCodes.SIGINT ? (interruptedCode ?? code) : code;
