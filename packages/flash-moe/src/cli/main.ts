@@ -25,7 +25,8 @@ for (const stream of [process.stdout, process.stderr]) {
 const code = await runCommandLine(process.argv.slice(2), {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
-  terminalColumns: process.stderr.isTTY ? process.stderr.columns : undefined,
+  // A terminal that does not tell its width has 0.
+  terminalColumns: process.stderr.isTTY ? process.stderr.columns || 80 : undefined,
   cwd: process.cwd(),
   signal: interruption.signal,
 });
