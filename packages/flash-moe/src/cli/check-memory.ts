@@ -39,7 +39,7 @@ export function checkMemory(
     throw new FlashMoeError(
       "OUT_OF_MEMORY",
       `the layer needs ${needed} bytes (${formatBytes(needed)}) for ${tokens} tokens; ` +
-        `${left} bytes are left of the budget of ${limitBytes} on backend ${backend.name}`,
+        `${left} bytes are left of the budget of ${limitBytes} on backend ${backend.name}, another --backend may have more`,
     );
   }
   return estimate;
