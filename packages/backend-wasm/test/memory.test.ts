@@ -88,12 +88,12 @@ it("grows by what is needed where there is no room for more", () => {
   memory.allocate(2 ** 24, "first");
   const { grow: original } = Object.getPrototypeOf(memory.memory) as { grow(pages: number): number };
   grow.mockImplementation((pages) => {
-    if (pages > 16) throw new RangeError("no");
+    if (pages > 17) throw new RangeError("no");
     return original.call(memory.memory, pages);
   });
   const before = memory.byteLength;
   memory.allocate(2 ** 20 - 100, "second");
-  expect(memory.byteLength - before).toBeLessThanOrEqual(2 ** 20);
+  expect(memory.byteLength - before).toBeLessThanOrEqual(17 * 65_536);
 });
 
 it("takes a smaller memory where the engine does not reserve 4 GiB", () => {
@@ -129,6 +129,16 @@ it("uses again what was released, joined to its neighbours", () => {
   expect(memory.allocate(480, "")).toBe(addresses[1]);
   memory.release(addresses[0], 40);
   expect(memory.allocate(10, "")).toBe(addresses[0]);
+});
+
+it("keeps large blocks from lying a power of two apart, and small ones between them", () => {
+  const memory = LinearMemory.create();
+  const size = 2 ** 20;
+  const large = [0, 1, 2].map(() => memory.allocate(size, ""));
+  for (const [n, address] of large.entries()) {
+    for (const other of large.slice(0, n)) expect((address - other) % 4096).not.toBe(0);
+  }
+  expect(memory.allocate(1000, "")).toBeLessThan(large[0]);
 });
 
 it("never gives two owners the same bytes, and gets everything back", () => {
