@@ -1,3 +1,7 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import * as core from "@flash-moe/core";
 import * as ffn from "@flash-moe/ffn";
 import * as reference from "@flash-moe/reference";
@@ -57,4 +61,24 @@ it("the README of reference", async () => {
     expect(sum).toBeCloseTo(1, 6);
   }
   expect(memory.liveBytes).toBe(4 * (18 + 6 + 6));
+});
+
+it("the README of flash-moe, with its file in a folder of its own", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "flash-moe-readme-"));
+  try {
+    const file = join(folder, "layer.safetensors");
+    const backend = await flashMoe.openBackend("reference");
+    const config = { hiddenSize: 64, intermediateSize: 8, keysX: 16, keysY: 16, topK: 4 };
+    await (await flashMoe.FlashMoE.create(backend, config)).save(file);
+    await backend.dispose();
+    const before = await readFile(file);
+
+    const readme = await readFile(new URL("../../packages/flash-moe/README.md", import.meta.url), "utf8");
+    const copy = join(folder, "README.md");
+    await writeFile(copy, readme.replaceAll('"layer.safetensors"', JSON.stringify(file)));
+    expect(await runReadmeExample(pathToFileURL(copy), modules)).toEqual([[512], ["reference"]]);
+    expect((await readFile(file)).equals(before)).toBe(false);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });
