@@ -1,6 +1,7 @@
 // Compiles assembly/ with AssemblyScript, with and without relaxed SIMD, and writes both modules into
 // src/modules.generated.ts: pnpm --filter @flash-moe/backend-wasm kernels
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
 
@@ -32,6 +33,10 @@ async function compile(feature) {
       ...(feature === "relaxed-simd" ? ["--enable", "relaxed-simd"] : []),
     ],
     {
+      // AssemblyScript looks for .ts; its own ending keeps the tools of TypeScript, which it is not, away.
+      readFile(name, baseDir) {
+        return readFile(resolve(baseDir, name.replace(/\.ts$/, ".as")), "utf8").catch(() => null);
+      },
       writeFile(name, contents) {
         if (name === "kernels.wasm") binary = /** @type {Uint8Array} */ (contents);
       },

@@ -1,5 +1,5 @@
 /**
- * What assembly/index.ts exports; the meaning of each is told there. Sizes and addresses are unsigned 32-bit
+ * What assembly/index.as exports; the meaning of each is told there. Sizes and addresses are unsigned 32-bit
  * numbers, which come back signed: take `>>> 0` of a number of bytes.
  */
 export interface Kernels {
