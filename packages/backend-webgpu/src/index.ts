@@ -1,1 +1,3 @@
+export { type GpuRange, gpuRanges, type WrapOptions, wrapGpuBuffer } from "./interop.js";
+export type { WebGpuOptions } from "./options.js";
 export { webgpu } from "./provider.js";

@@ -1,19 +1,116 @@
-import { type Backend, type BackendProvider, FlashMoeError, type ProbeResult } from "@flash-moe/core";
-import { describeWebGpu } from "./detect.js";
+import {
+  type Backend,
+  type BackendProvider,
+  type Capabilities,
+  defineBackend,
+  FlashMoeError,
+  type ProbeResult,
+} from "@flash-moe/core";
+import type { DeviceMemory } from "./device-memory.js";
+import { createImplementation } from "./implementation.js";
+import {
+  checkLimits,
+  describeAdapter,
+  findAdapter,
+  infoOf,
+  isSoftware,
+  requestDevice,
+} from "./open-device.js";
+import type { WebGpuOptions } from "./options.js";
 
-/** WebGPU, in a browser, Node, Deno or Bun. This version cannot be opened: it has no kernels. */
-export const webgpu: BackendProvider = {
-  name: "webgpu",
+const name = "webgpu";
 
-  async probe(): Promise<ProbeResult> {
-    return { available: false, reason: unavailable() };
+/** WebGPU, in a browser, Node (with the package `webgpu`), Deno or Bun. */
+export const webgpu: BackendProvider<WebGpuOptions> = {
+  name,
+
+  async probe(options: WebGpuOptions = {}): Promise<ProbeResult> {
+    try {
+      if (options.device !== undefined) return available(infoOf(options.device));
+      const found = await findAdapter(options);
+      return "reason" in found
+        ? { available: false, reason: found.reason }
+        : available(infoOf(found.adapter));
+    } catch (error) {
+      return { available: false, reason: error instanceof Error ? error.message : String(error) };
+    }
   },
 
-  async open(): Promise<Backend> {
-    throw new FlashMoeError("UNAVAILABLE", unavailable());
+  /**
+   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for a limit that is none. On a device that is
+   * handed in, other work goes on; its owner destroys it.
+   */
+  async open(options: WebGpuOptions = {}): Promise<Backend> {
+    checkOptions(options);
+    if (options.device !== undefined) return openOn(options.device, infoOf(options.device), options);
+    const found = await findAdapter(options);
+    if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
+    return openOn(await requestDevice(found.adapter), infoOf(found.adapter), options);
   },
 };
 
-function unavailable(): string {
-  return `this version of @flash-moe/backend-webgpu contains no kernels yet, use another backend (${describeWebGpu()})`;
+function available(info: GPUAdapterInfo): ProbeResult {
+  return { available: true, device: describeAdapter(info), ...(isSoftware(info) && { software: true }) };
+}
+
+function openOn(device: GPUDevice, info: GPUAdapterInfo, options: WebGpuOptions): Backend {
+  checkLimits(device);
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  const bindingBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  const partBytes = Math.min(options.bindingLimitBytes ?? bindingBytes, bindingBytes);
+  return defineBackend<DeviceMemory>(
+    {
+      name,
+      device: describeAdapter(info),
+      capabilities,
+      memoryLimitBytes: options.memoryLimitBytes ?? (isSoftware(info) ? freeMemoryBytes() : null),
+    },
+    (runtime) =>
+      createImplementation(device, runtime, {
+        limits: { bindingBytes, partBytes },
+        ownsDevice: options.device === undefined,
+      }),
+  );
+}
+
+/**
+ * What a device in the host's memory may take: four fifths of what is free, since overcommitment would end the
+ * process; null where nobody tells.
+ */
+function freeMemoryBytes(): number | null {
+  const { process } = globalThis as { process?: { availableMemory?: () => number } };
+  const free = process?.availableMemory?.();
+  return free === undefined ? null : Math.floor(0.8 * free);
+}
+
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
+  dtypes: {
+    f32: new Set(["storage", "arithmetic"]),
+    f16: new Set(["storage"]),
+    bf16: new Set(["storage"]),
+  },
+  deterministic: true,
+  // Kernels count elements in 32 bits, and a 16-bit one has two bytes. Above a binding's size, buffers are split.
+  maxBufferBytes: 2 ** 33 - 512,
+  maxKeysPerAxis: 4096,
+  timestamps: false,
+  mlpIntermediate: "f32",
+};
+
+function checkOptions({ memoryLimitBytes, bindingLimitBytes }: WebGpuOptions): void {
+  if (memoryLimitBytes !== undefined && !(Number.isSafeInteger(memoryLimitBytes) && memoryLimitBytes >= 0)) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `memoryLimitBytes is ${String(memoryLimitBytes)}; takes a whole number of bytes from 0 on`,
+    );
+  }
+  if (
+    bindingLimitBytes !== undefined &&
+    !(Number.isSafeInteger(bindingLimitBytes) && bindingLimitBytes >= 512)
+  ) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `bindingLimitBytes is ${String(bindingLimitBytes)}; takes a whole number of bytes from 512 on`,
+    );
+  }
 }

@@ -1,27 +1,83 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
+import { openBackend } from "./helpers/open.js";
+import { provideSoftwareAdapter } from "./helpers/software-adapter.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
-async function reason(): Promise<string> {
-  const result = await webgpu.probe();
+async function reason(options?: Parameters<typeof webgpu.probe>[0]): Promise<string> {
+  const result = await webgpu.probe(options);
   return result.available ? "available" : result.reason;
 }
 
-it("says that it has no kernels, and gives the same reason when it is opened", async () => {
-  expect(webgpu.name).toBe("webgpu");
-  expect(await reason()).toContain("@flash-moe/backend-webgpu contains no kernels");
+async function codeOf(work: () => Promise<unknown>): Promise<string | undefined> {
+  const error = await work().catch((thrown: unknown) => thrown);
+  return FlashMoeError.is(error) ? error.code : undefined;
+}
+
+const without = (adapter: unknown): GPU => ({ requestAdapter: async () => adapter }) as unknown as GPU;
+
+it("describes the adapter, and says that a software adapter is one", async () => {
+  provideSoftwareAdapter();
+  const result = await webgpu.probe();
+  expect(result.available).toBe(true);
+  const described = result.available ? result.device : "";
+  expect(described).not.toBe("");
+  if (described.includes("SwiftShader")) {
+    expect(result).toMatchObject({ software: true });
+    expect(described).toContain("software");
+  }
+});
+
+it("says what to do where the runtime has no adapter, and gives the same reason when it is opened", async () => {
+  vi.stubGlobal("navigator", { gpu: without(null) });
+  expect(await reason()).toContain("no adapter");
   const error = await webgpu.open().catch((thrown: unknown) => thrown);
   expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
   expect(error).toHaveProperty("message", await reason());
 });
 
-it("says whether the runtime offers WebGPU", async () => {
-  vi.stubGlobal("navigator", { gpu: {} });
-  expect(await reason()).toContain("does offer WebGPU");
-  vi.stubGlobal("navigator", {});
-  expect(await reason()).toContain("offers no WebGPU");
-  vi.stubGlobal("navigator", undefined);
-  expect(await reason()).toContain("offers no WebGPU");
+it("never throws when it probes", async () => {
+  const broken = {
+    requestAdapter: () => {
+      throw new Error("the driver crashed");
+    },
+  } as unknown as GPU;
+  expect(await reason({ gpu: broken })).toContain("the driver crashed");
+});
+
+it("is unavailable where an adapter gives no device, or too small a one", async () => {
+  const info = { vendor: "v", architecture: "a", device: "", description: "" };
+  const refuses = {
+    info,
+    limits: {},
+    requestDevice: async () => {
+      throw new Error("too many devices");
+    },
+  };
+  expect(await codeOf(() => webgpu.open({ gpu: without(refuses) }))).toBe("UNAVAILABLE");
+  const limits = { maxStorageBuffersPerShaderStage: 4 };
+  const small = { info, limits, requestDevice: async () => ({ limits }) };
+  const error = await webgpu.open({ gpu: without(small) }).catch((thrown: unknown) => thrown);
+  expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
+  expect(String(error)).toContain("maxStorageBuffersPerShaderStage 4");
+});
+
+it("refuses limits that are none", async () => {
+  for (const bindingLimitBytes of [511, -1, Number.NaN, 1000.5]) {
+    expect(await codeOf(() => webgpu.open({ bindingLimitBytes }))).toBe("INVALID_ARGUMENT");
+  }
+  for (const memoryLimitBytes of [-1, 0.5, Number.POSITIVE_INFINITY]) {
+    expect(await codeOf(() => webgpu.open({ memoryLimitBytes }))).toBe("INVALID_ARGUMENT");
+  }
+});
+
+it("keeps to a memory limit that it is given", async () => {
+  const backend = await openBackend({ memoryLimitBytes: 4096 });
+  const buffer = backend.alloc("f32", 1000);
+  expect(() => backend.alloc("f32", 100)).toThrow(/400 bytes.*96 bytes are left/);
+  buffer.dispose();
+  backend.alloc("f32", 900).dispose();
+  await backend.dispose();
 });

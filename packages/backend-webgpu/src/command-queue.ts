@@ -1,0 +1,124 @@
+import type { Binding } from "./device-memory.js";
+import type { ErrorScopes } from "./error-scopes.js";
+import type { Pipeline } from "./pipelines.js";
+
+/** Bytes of one set of parameters: what a uniform binding is aligned to. */
+const slotBytes = 256;
+const slots = 256;
+/** After so many dispatches work is submitted, so that the device does not wait for the host to go on. */
+const dispatchesPerSubmit = 64;
+/** Workgroups in one dimension of a grid. */
+const mostWorkgroups = 65_535;
+
+/** Collects commands and submits them in order: at every await, before a write, and when there are many. */
+export class CommandQueue {
+  readonly device: GPUDevice;
+  readonly #scopes: ErrorScopes;
+  readonly #parameters: GPUBuffer;
+  readonly #host = new Uint32Array((slots * slotBytes) / 4);
+  readonly #destroyLater: GPUBuffer[] = [];
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #used = 0;
+  #dispatches = 0;
+
+  constructor(device: GPUDevice, scopes: ErrorScopes) {
+    this.device = device;
+    this.#scopes = scopes;
+    this.#parameters = device.createBuffer({
+      label: "flash-moe parameters",
+      size: slots * slotBytes,
+      usage: GPU_BUFFER_USAGE.UNIFORM | GPU_BUFFER_USAGE.COPY_DST,
+    });
+  }
+
+  /** Runs a kernel with `parameters` (words of a uniform buffer) and the bindings that follow it. */
+  dispatch(
+    label: string,
+    pipeline: Pipeline,
+    parameters: readonly number[],
+    bindings: readonly Binding[],
+    workgroups: number,
+  ): void {
+    if (this.#used === slots || this.#dispatches === dispatchesPerSubmit) this.flush();
+    const offset = this.#used * slotBytes;
+    this.#host.set(parameters, offset / 4);
+    this.#used += 1;
+    this.#dispatches += 1;
+    const uniform: Binding = { buffer: this.#parameters, offset, size: slotBytes };
+    const group = this.device.createBindGroup({
+      label,
+      layout: pipeline.layout,
+      entries: [uniform, ...bindings].map((resource, binding) => ({ binding, resource })),
+    });
+    this.#pass ??= this.#commands().beginComputePass({ label });
+    this.#pass.setPipeline(pipeline.pipeline);
+    this.#pass.setBindGroup(0, group);
+    // Kernels number their workgroups row by row, and ignore those past the last one.
+    const rows = Math.ceil(workgroups / mostWorkgroups);
+    this.#pass.dispatchWorkgroups(Math.ceil(workgroups / rows), rows);
+  }
+
+  copy(source: Binding, target: GPUBuffer, targetOffset: number): void {
+    this.#endPass();
+    this.#commands().copyBufferToBuffer(source.buffer, source.offset, target, targetOffset, source.size);
+  }
+
+  clear(target: Binding): void {
+    this.#endPass();
+    this.#commands().clearBuffer(target.buffer, target.offset, target.size);
+  }
+
+  /** Host data into a buffer, after all commands so far. */
+  write(buffer: GPUBuffer, offset: number, data: ArrayBufferView<ArrayBuffer>): void {
+    this.flush();
+    this.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** Destroys a buffer once the commands that may use it are submitted. */
+  destroy(buffer: GPUBuffer): void {
+    if (this.#encoder === undefined) buffer.destroy();
+    else this.#destroyLater.push(buffer);
+  }
+
+  /** Submits what was collected. */
+  flush(): void {
+    const encoder = this.#encoder;
+    if (encoder === undefined) return;
+    this.#endPass();
+    this.#encoder = undefined;
+    this.#scopes.watch("submitted work", ["validation", "out-of-memory", "internal"], () => {
+      if (this.#used > 0) {
+        this.device.queue.writeBuffer(this.#parameters, 0, this.#host, 0, (this.#used * slotBytes) / 4);
+      }
+      this.device.queue.submit([encoder.finish()]);
+    });
+    this.#used = 0;
+    this.#dispatches = 0;
+    for (const buffer of this.#destroyLater.splice(0)) buffer.destroy();
+  }
+
+  dispose(): void {
+    this.flush();
+    this.#parameters.destroy();
+  }
+
+  #commands(): GPUCommandEncoder {
+    this.#encoder ??= this.device.createCommandEncoder({ label: "flash-moe" });
+    return this.#encoder;
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+}
+
+/** The values of the standard's GPUBufferUsage, a global that Node does not have. */
+export const GPU_BUFFER_USAGE = {
+  MAP_READ: 0x1,
+  COPY_SRC: 0x4,
+  COPY_DST: 0x8,
+  UNIFORM: 0x40,
+  STORAGE: 0x80,
+} as const;

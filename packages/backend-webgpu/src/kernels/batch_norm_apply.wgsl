@@ -1,0 +1,32 @@
+// Purpose: BatchNorm1d (affine = False) with given statistics.
+// Equation: output = (x - mean) / sqrt(variance + epsilon).
+// Shapes: x and output [tokens, features], mean and variance [features]; `size` elements.
+// Parallelisation: one element per thread.
+// Why: the difference is formed first, so that a large mean costs one rounding and no more.
+// uses: grid
+
+struct Params {
+  size: u32,
+  features: u32,
+  epsilon: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<{{x}}>;
+@group(0) @binding(2) var<storage, read> mean: array<f32>;
+@group(0) @binding(3) var<storage, read> variance: array<f32>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let n = workgroup_index(group, groups) * 256u + thread;
+  if (n >= params.size) {
+    return;
+  }
+  let feature = n % params.features;
+  output[n] = (load_x(n) - mean[feature]) * inverseSqrt(variance[feature] + params.epsilon);
+}

@@ -1,0 +1,87 @@
+// Purpose: the gated intermediate of the shared MLP.
+// Equation: hidden[t, i] = act(sum_h x[t, h] gate[i, h]) * sum_h x[t, h] up[i, h].
+// Shapes: x [tokens, hidden], gate and up [intermediate, hidden], hidden [tokens, intermediate] in f32.
+// Parallelisation: as linear_tiled, a tile of 64 x 64 per workgroup and 4 x 4 per thread, of both products at once.
+// Why: x is staged once for the two, and neither product is written to memory.
+// uses: grid activation
+
+struct Params {
+  tokens: u32,
+  hidden_size: u32,
+  intermediate_size: u32,
+  activation: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<{{x}}>;
+@group(0) @binding(2) var<storage, read> gate: array<{{gate}}>;
+@group(0) @binding(3) var<storage, read> up: array<{{up}}>;
+@group(0) @binding(4) var<storage, read_write> hidden: array<f32>;
+
+const TILE = 64u;
+const DEPTH = 16u;
+const STRIDE = 65u;
+
+var<workgroup> tile_x: array<f32, 1040>;
+var<workgroup> tile_gate: array<f32, 1040>;
+var<workgroup> tile_up: array<f32, 1040>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let tiles_across = (params.intermediate_size + TILE - 1u) / TILE;
+  let index = workgroup_index(group, groups);
+  let first_token = (index / tiles_across) * TILE;
+  let first_unit = (index % tiles_across) * TILE;
+  let row = (thread / 16u) * 4u;
+  let column = (thread % 16u) * 4u;
+  var gated: array<vec4<f32>, 4>;
+  var linear: array<vec4<f32>, 4>;
+  for (var first = 0u; first < params.hidden_size; first += DEPTH) {
+    let line = thread / 4u;
+    let h = (thread % 4u) * 4u;
+    var values = vec4<f32>();
+    var gates = vec4<f32>();
+    var ups = vec4<f32>();
+    if (first + h < params.hidden_size) {
+      let valid = params.hidden_size - first - h;
+      if (first_token + line < params.tokens) {
+        values = load4_x((first_token + line) * params.hidden_size + first + h, valid);
+      }
+      if (first_unit + line < params.intermediate_size) {
+        let at = (first_unit + line) * params.hidden_size + first + h;
+        gates = load4_gate(at, valid);
+        ups = load4_up(at, valid);
+      }
+    }
+    for (var q = 0u; q < 4u; q++) {
+      tile_x[(h + q) * STRIDE + line] = values[q];
+      tile_gate[(h + q) * STRIDE + line] = gates[q];
+      tile_up[(h + q) * STRIDE + line] = ups[q];
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < DEPTH; k++) {
+      let at = k * STRIDE + column;
+      let g = vec4<f32>(tile_gate[at], tile_gate[at + 1u], tile_gate[at + 2u], tile_gate[at + 3u]);
+      let u = vec4<f32>(tile_up[at], tile_up[at + 1u], tile_up[at + 2u], tile_up[at + 3u]);
+      for (var r = 0u; r < 4u; r++) {
+        let value = tile_x[k * STRIDE + row + r];
+        gated[r] += value * g;
+        linear[r] += value * u;
+      }
+    }
+    workgroupBarrier();
+  }
+  for (var r = 0u; r < 4u; r++) {
+    let t = first_token + row + r;
+    for (var q = 0u; q < 4u; q++) {
+      let i = first_unit + column + q;
+      if (t < params.tokens && i < params.intermediate_size) {
+        hidden[t * params.intermediate_size + i] = act(params.activation, gated[r][q]) * linear[r][q];
+      }
+    }
+  }
+}

@@ -1,0 +1,161 @@
+// Purpose: the gradient of the routing weights with respect to the router logits.
+// Equation: d_p = g_p w_p, or d_p = w_p (g_p - sum_q g_q w_q) (normalize); gradLogits of x key a (+)= sum of d_p over
+//   the pairs p whose i is a, - softmax(lx)[a] sum_p d_p; the y keys likewise.
+// Shapes: logits and grad_logits [tokens, keys_x + keys_y], ids and grad_weights [tokens, top_k].
+// Parallelisation: a workgroup of THREADS per token; threads share the pairs, then the keys: each key is one thread's, and
+//   adds its pairs in the order of their slots.
+// Why: no atomics, so the same bits on every run. 1,024 pairs at a time are held in workgroup memory.
+// uses: grid order log_sum report
+
+struct Params {
+  tokens: u32,
+  keys_x: u32,
+  keys_y: u32,
+  top_k: u32,
+  normalize: u32,
+  accumulate: u32,
+  slot: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<u32>;
+@group(0) @binding(2) var<storage, read> ids: array<i32>;
+@group(0) @binding(3) var<storage, read> grad_weights: array<f32>;
+@group(0) @binding(4) var<storage, read_write> grad_logits: array<u32>;
+@group(0) @binding(5) var<storage, read_write> errors: array<atomic<u32>>;
+
+const CHUNK = 1024u;
+const ABSENT = -1.0;
+
+var<workgroup> bests: array<atomic<u32>, 2>;
+var<workgroup> smallest: atomic<u32>;
+var<workgroup> keys_of: array<u32, 1024>;
+var<workgroup> gradients: array<f32, 1024>;
+
+// -log_softmax of a pair before the log sums, >= 0; ABSENT for an id that is none.
+fn pair_distance(start: u32, pair: u32, best_x: f32, best_y: f32) -> f32 {
+  let id = ids[pair];
+  if (id < 0 || u32(id) >= params.keys_x * params.keys_y) {
+    return ABSENT;
+  }
+  let i = u32(id) / params.keys_y;
+  let j = u32(id) % params.keys_y;
+  let x = distance_bits(best_x, key_value(order_key(logits[start + i])));
+  let y = distance_bits(best_y, key_value(order_key(logits[start + params.keys_x + j])));
+  return bounded_distance(x) + bounded_distance(y);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let token = workgroup_index(group, groups);
+  if (token >= params.tokens) {
+    return;
+  }
+  let keys = params.keys_x + params.keys_y;
+  let start = token * keys;
+  let first_pair = token * params.top_k;
+  if (thread < 2u) {
+    atomicStore(&bests[thread], 0u);
+  }
+  if (thread == 0u) {
+    atomicStore(&smallest, 0xffffffffu);
+  }
+  workgroupBarrier();
+  var own_best = vec2<u32>();
+  for (var key = thread; key < keys; key += THREADS) {
+    let axis = select(0u, 1u, key >= params.keys_x);
+    own_best[axis] = max(own_best[axis], order_key(logits[start + key]));
+  }
+  atomicMax(&bests[0], own_best.x);
+  atomicMax(&bests[1], own_best.y);
+  workgroupBarrier();
+  let best_x = key_value(atomicLoad(&bests[0]));
+  let best_y = key_value(atomicLoad(&bests[1]));
+  let logs = log_sums(start, params.keys_x, params.keys_y, best_x, best_y, thread);
+
+  // Normalized weights are relative to the largest of the pairs: the smallest distance, found on its bits.
+  var own_smallest = 0xffffffffu;
+  for (var n = thread; n < params.top_k; n += THREADS) {
+    let distance = pair_distance(start, first_pair + n, best_x, best_y);
+    if (distance == ABSENT) {
+      report(params.slot, first_pair + n, bitcast<u32>(ids[first_pair + n]));
+    } else {
+      own_smallest = min(own_smallest, bitcast<u32>(distance));
+    }
+  }
+  atomicMin(&smallest, own_smallest);
+  workgroupBarrier();
+  var shift = -(logs.x + logs.y);
+  if (params.normalize == 1u) {
+    shift = bitcast<f32>(min(atomicLoad(&smallest), 0x7f7fffffu));
+  }
+  var own_pair_sums = vec2<f32>();
+  if (params.normalize == 1u) {
+    for (var n = thread; n < params.top_k; n += THREADS) {
+      let distance = pair_distance(start, first_pair + n, best_x, best_y);
+      if (distance != ABSENT) {
+        let weight = exp_negative(distance - shift);
+        own_pair_sums += vec2<f32>(weight, weight * grad_weights[first_pair + n]);
+      }
+    }
+  }
+  let weighted_sums = sum_over_threads(own_pair_sums, thread);
+  let norm = weighted_sums.x;
+  let weighted = weighted_sums.y;
+  var factor = 1.0;
+  var mean = 0.0;
+  if (params.normalize == 1u && norm > 0.0) {
+    factor = 1.0 / norm;
+    mean = weighted / norm;
+  }
+
+  var own_total = 0.0;
+  for (var begin = 0u; begin < params.top_k; begin += CHUNK) {
+    let pairs = min(CHUNK, params.top_k - begin);
+    workgroupBarrier();
+    for (var n = thread; n < pairs; n += THREADS) {
+      let pair = first_pair + begin + n;
+      let distance = pair_distance(start, pair, best_x, best_y);
+      var gradient = 0.0;
+      var key = 0xffffffffu;
+      if (distance != ABSENT) {
+        let weight = exp_negative(distance - shift) * factor;
+        gradient = weight * (grad_weights[pair] - mean);
+        let id = u32(ids[pair]);
+        key = ((id / params.keys_y) << 16u) | (id % params.keys_y);
+      }
+      keys_of[n] = key;
+      gradients[n] = gradient;
+      own_total += gradient;
+    }
+    workgroupBarrier();
+    for (var key = thread; key < keys; key += THREADS) {
+      var sum = 0.0;
+      if (begin > 0u || params.accumulate == 1u) {
+        sum = bitcast<f32>(grad_logits[start + key]);
+      }
+      let is_x = key < params.keys_x;
+      let index = select(key - params.keys_x, key, is_x);
+      for (var n = 0u; n < pairs; n++) {
+        let its = keys_of[n];
+        if (select(its & 0xffffu, its >> 16u, is_x) == index) {
+          sum += gradients[n];
+        }
+      }
+      grad_logits[start + key] = bitcast<u32>(sum);
+    }
+  }
+  let total = sum_over_threads(vec2<f32>(own_total, 0.0), thread).x;
+  for (var key = thread; key < keys; key += THREADS) {
+    let is_x = key < params.keys_x;
+    let best = select(best_y, best_x, is_x);
+    let log_sum = select(logs.y, logs.x, is_x);
+    let distance = bounded_distance(distance_bits(best, key_value(order_key(logits[start + key]))));
+    let gradient = bitcast<f32>(grad_logits[start + key]) - exp_negative(distance + log_sum) * total;
+    grad_logits[start + key] = select(NAN_BITS, bitcast<u32>(gradient), logs.z == 1.0);
+  }
+}

@@ -1,0 +1,66 @@
+import { FlashMoeError, type MemoryBudget } from "@flash-moe/core";
+import type { CommandQueue } from "./command-queue.js";
+import type { ErrorScopes } from "./error-scopes.js";
+
+/**
+ * Buffers that are lent and come back: intermediates of ops, and what reads are mapped from. One that comes back
+ * serves the next borrower at once: the device runs commands in the order of their submission.
+ */
+export class ScratchPool {
+  readonly #queue: CommandQueue;
+  readonly #budget: MemoryBudget;
+  readonly #scopes: ErrorScopes;
+  readonly #usage: number;
+  readonly #free: GPUBuffer[] = [];
+
+  constructor(queue: CommandQueue, budget: MemoryBudget, scopes: ErrorScopes, usage: number) {
+    this.#queue = queue;
+    this.#budget = budget;
+    this.#scopes = scopes;
+    this.#usage = usage;
+  }
+
+  /** A buffer of at least `bytes`, with anything in it. OUT_OF_MEMORY if the budget does not allow it. */
+  acquire(bytes: number, what: string): GPUBuffer {
+    const wanted = roundUp(bytes);
+    let best = -1;
+    for (let n = 0; n < this.#free.length; n++) {
+      const { size } = this.#free[n];
+      if (size >= wanted && size <= 2 * wanted && (best < 0 || size < this.#free[best].size)) best = n;
+    }
+    if (best >= 0) return this.#free.splice(best, 1)[0];
+    try {
+      this.#budget.reserveScratch(wanted, what);
+    } catch (error) {
+      if (this.#free.length === 0) throw error;
+      this.clear();
+      this.#budget.reserveScratch(wanted, what);
+    }
+    try {
+      return this.#scopes.watch(what, ["out-of-memory", "validation"], () =>
+        this.#queue.device.createBuffer({ label: what, size: wanted, usage: this.#usage }),
+      );
+    } catch (error) {
+      this.#budget.releaseScratch(wanted);
+      throw FlashMoeError.from(error, "OUT_OF_MEMORY", what);
+    }
+  }
+
+  release(buffer: GPUBuffer): void {
+    this.#free.push(buffer);
+  }
+
+  /** Gives back what nobody has borrowed. */
+  clear(): void {
+    for (const buffer of this.#free.splice(0)) {
+      this.#budget.releaseScratch(buffer.size);
+      this.#queue.destroy(buffer);
+    }
+  }
+}
+
+/** Up to an eighth more, so that sizes that differ a little can share a buffer. */
+function roundUp(bytes: number): number {
+  const step = Math.max(256, 2 ** (Math.floor(Math.log2(Math.max(bytes, 1))) - 3));
+  return Math.max(step, Math.ceil(bytes / step) * step);
+}

@@ -1,0 +1,116 @@
+// Purpose: the two means over the batch that the backward of a training BatchNorm subtracts.
+// Equation: sums[f] = mean_t(d), sums[features + f] = mean_t(d n), n the normalised input, d the incoming gradient.
+// Shapes: x and d [tokens, features], mean and variance [features], sums [2, features].
+// Parallelisation: as batch_norm_statistics: 16 features per workgroup of 256, 16 threads to a feature.
+// Why: a fixed order of summation that depends on T alone.
+// uses: grid
+
+struct Params {
+  tokens: u32,
+  features: u32,
+  epsilon: f32,
+  inverse_tokens: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(2) var<storage, read> mean: array<f32>;
+@group(0) @binding(3) var<storage, read> variance: array<f32>;
+@group(0) @binding(4) var<storage, read> gradient: array<f32>;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+
+var<workgroup> tree: array<vec2<f32>, 256>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let feature = workgroup_index(group, groups) * 16u + thread % 16u;
+  let lane = thread / 16u;
+  let present = feature < params.features;
+  var sum = vec2<f32>();
+  if (present) {
+    let centre = mean[feature];
+    let scale = inverseSqrt(variance[feature] + params.epsilon);
+    for (var t = lane; t < params.tokens; t += 16u) {
+      let d = gradient[t * params.features + feature];
+      sum += vec2<f32>(d, d * ((load_x(t * params.features + feature) - centre) * scale));
+    }
+  }
+  tree[thread] = sum;
+  workgroupBarrier();
+  for (var half = 8u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      tree[thread] += tree[thread + 16u * half];
+    }
+    workgroupBarrier();
+  }
+  if (present && lane == 0u) {
+    sums[feature] = tree[thread].x * params.inverse_tokens;
+    sums[params.features + feature] = tree[thread].y * params.inverse_tokens;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
+// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
+// and infinity do not occur.
+fn decode_f16(word: u32) -> vec2<f32> {
+  return unpack2x16float(word);
+}
+
+fn decode_bf16(word: u32) -> vec2<f32> {
+  return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+}
+
+fn encode_f16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
+  }
+  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u;
+  }
+  if (magnitude >= 0x38800000u) {
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+  }
+  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
+  if (magnitude <= 0x33000000u) {
+    return sign;
+  }
+  let shift = 126u - (magnitude >> 23u);
+  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  let kept = mantissa >> shift;
+  let half = 1u << (shift - 1u);
+  let rest = mantissa & ((1u << shift) - 1u);
+  return sign | (kept + select(0u, 1u, rest > half || (rest == half && (kept & 1u) == 1u)));
+}
+
+fn encode_bf16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return (bits >> 16u) | 0x40u;
+  }
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+fn load_x(i: u32) -> f32 {
+  return decode_bf16(x[i >> 1u])[i & 1u];
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>();
+  for (var q = 0u; q < min(valid, 4u); q++) {
+    values[q] = load_x(i + q);
+  }
+  return values;
+}

@@ -1,0 +1,110 @@
+// Purpose: the gradient of BatchNorm's input.
+// Equation: with r = 1 / sqrt(variance + epsilon) and n the normalised input,
+//   training: gradInput (+)= r (d - mean_t(d) - n mean_t(d n)); evaluation: gradInput (+)= r d.
+// Shapes: x, d and gradInput [tokens, features], mean and variance [features], sums [2, features].
+// Parallelisation: one element per thread.
+// Why: the sums over the batch were made before, so that this pass is a stream.
+// uses: grid
+
+struct Params {
+  size: u32,
+  features: u32,
+  epsilon: f32,
+  training: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(2) var<storage, read> mean: array<f32>;
+@group(0) @binding(3) var<storage, read> variance: array<f32>;
+@group(0) @binding(4) var<storage, read> gradient: array<f32>;
+@group(0) @binding(5) var<storage, read> sums: array<f32>;
+@group(0) @binding(6) var<storage, read_write> grad_input: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let n = workgroup_index(group, groups) * 256u + thread;
+  if (n >= params.size) {
+    return;
+  }
+  let feature = n % params.features;
+  let scale = inverseSqrt(variance[feature] + params.epsilon);
+  var d = gradient[n];
+  if (params.training == 1u) {
+    let normalized = (load_x(n) - mean[feature]) * scale;
+    d = d - sums[feature] - normalized * sums[params.features + feature];
+  }
+  let own = scale * d;
+  if (params.accumulate == 1u) {
+    grad_input[n] += own;
+  } else {
+    grad_input[n] = own;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
+// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
+// and infinity do not occur.
+fn decode_f16(word: u32) -> vec2<f32> {
+  return unpack2x16float(word);
+}
+
+fn decode_bf16(word: u32) -> vec2<f32> {
+  return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+}
+
+fn encode_f16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
+  }
+  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u;
+  }
+  if (magnitude >= 0x38800000u) {
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+  }
+  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
+  if (magnitude <= 0x33000000u) {
+    return sign;
+  }
+  let shift = 126u - (magnitude >> 23u);
+  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  let kept = mantissa >> shift;
+  let half = 1u << (shift - 1u);
+  let rest = mantissa & ((1u << shift) - 1u);
+  return sign | (kept + select(0u, 1u, rest > half || (rest == half && (kept & 1u) == 1u)));
+}
+
+fn encode_bf16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return (bits >> 16u) | 0x40u;
+  }
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+fn load_x(i: u32) -> f32 {
+  return decode_f16(x[i >> 1u])[i & 1u];
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>();
+  for (var q = 0u; q < min(valid, 4u); q++) {
+    values[q] = load_x(i + q);
+  }
+  return values;
+}

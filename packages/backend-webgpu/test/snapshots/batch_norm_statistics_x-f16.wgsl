@@ -1,0 +1,134 @@
+// Purpose: the statistics of a batch, and the update of the running ones.
+// Equation: mean = sum_t x / T; variance = sum_t (x - mean)^2 / T, in a second pass, never E[x^2] - E[x]^2;
+//   running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
+// Shapes: x [tokens, features], all statistics [features].
+// Parallelisation: a workgroup of 256 takes 16 features; 16 threads share a feature, each every 16th token, then a
+//   fixed tree of 16.
+// Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone.
+// uses: grid
+
+struct Params {
+  tokens: u32,
+  features: u32,
+  inverse_tokens: f32,
+  unbiased: f32,
+  momentum: f32,
+  rest: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(2) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(3) var<storage, read_write> variance: array<f32>;
+@group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
+
+var<workgroup> tree: array<f32, 256>;
+
+fn sum_of_feature(value: f32, thread: u32) -> f32 {
+  workgroupBarrier();
+  tree[thread] = value;
+  workgroupBarrier();
+  for (var half = 8u; half > 0u; half /= 2u) {
+    if (thread / 16u < half) {
+      tree[thread] += tree[thread + 16u * half];
+    }
+    workgroupBarrier();
+  }
+  return tree[thread % 16u];
+}
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let feature = workgroup_index(group, groups) * 16u + thread % 16u;
+  let lane = thread / 16u;
+  let present = feature < params.features;
+  var sum = 0.0;
+  if (present) {
+    for (var t = lane; t < params.tokens; t += 16u) {
+      sum += load_x(t * params.features + feature);
+    }
+  }
+  let centre = sum_of_feature(sum, thread) * params.inverse_tokens;
+  var squares = 0.0;
+  if (present) {
+    for (var t = lane; t < params.tokens; t += 16u) {
+      let difference = load_x(t * params.features + feature) - centre;
+      squares += difference * difference;
+    }
+  }
+  let spread = sum_of_feature(squares, thread) * params.inverse_tokens;
+  if (present && lane == 0u) {
+    mean[feature] = centre;
+    variance[feature] = spread;
+    running_mean[feature] = params.rest * running_mean[feature] + params.momentum * centre;
+    let unbiased = spread * params.unbiased;
+    running_variance[feature] = params.rest * running_variance[feature] + params.momentum * unbiased;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
+// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
+// and infinity do not occur.
+fn decode_f16(word: u32) -> vec2<f32> {
+  return unpack2x16float(word);
+}
+
+fn decode_bf16(word: u32) -> vec2<f32> {
+  return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+}
+
+fn encode_f16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
+  }
+  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u;
+  }
+  if (magnitude >= 0x38800000u) {
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+  }
+  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
+  if (magnitude <= 0x33000000u) {
+    return sign;
+  }
+  let shift = 126u - (magnitude >> 23u);
+  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  let kept = mantissa >> shift;
+  let half = 1u << (shift - 1u);
+  let rest = mantissa & ((1u << shift) - 1u);
+  return sign | (kept + select(0u, 1u, rest > half || (rest == half && (kept & 1u) == 1u)));
+}
+
+fn encode_bf16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return (bits >> 16u) | 0x40u;
+  }
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+fn load_x(i: u32) -> f32 {
+  return decode_f16(x[i >> 1u])[i & 1u];
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>();
+  for (var q = 0u; q < min(valid, 4u); q++) {
+    values[q] = load_x(i + q);
+  }
+  return values;
+}

@@ -1,0 +1,99 @@
+// Purpose: f32 values stored as 16-bit floats.
+// Equation: output[n] = round(values[n]), to nearest, ties to even.
+// Shapes: both [size].
+// Parallelisation: a thread owns a word, two elements.
+// Why: where the rows of a 16-bit output have an odd length, two rows share a word, and two workgroups would race.
+// uses: grid
+
+struct Params {
+  size: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> output: array<u32>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let n = (workgroup_index(group, groups) * 256u + thread) * 2u;
+  if (n >= params.size) {
+    return;
+  }
+  var pair = vec4<f32>(values[n], 0.0, 0.0, 0.0);
+  if (n + 1u < params.size) {
+    pair.y = values[n + 1u];
+  }
+  store4_output(n, pair, 2u);
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
+// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
+// and infinity do not occur.
+fn decode_f16(word: u32) -> vec2<f32> {
+  return unpack2x16float(word);
+}
+
+fn decode_bf16(word: u32) -> vec2<f32> {
+  return vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
+}
+
+fn encode_f16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  let sign = (bits >> 16u) & 0x8000u;
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
+  }
+  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
+  if (magnitude >= 0x477ff000u) {
+    return sign | 0x7c00u;
+  }
+  if (magnitude >= 0x38800000u) {
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
+  }
+  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
+  if (magnitude <= 0x33000000u) {
+    return sign;
+  }
+  let shift = 126u - (magnitude >> 23u);
+  let mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  let kept = mantissa >> shift;
+  let half = 1u << (shift - 1u);
+  let rest = mantissa & ((1u << shift) - 1u);
+  return sign | (kept + select(0u, 1u, rest > half || (rest == half && (kept & 1u) == 1u)));
+}
+
+fn encode_bf16(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return (bits >> 16u) | 0x40u;
+  }
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+fn load_output(i: u32) -> f32 {
+  return decode_f16(output[i >> 1u])[i & 1u];
+}
+fn load4_output(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>();
+  for (var q = 0u; q < min(valid, 4u); q++) {
+    values[q] = load_output(i + q);
+  }
+  return values;
+}
+fn store4_output(i: u32, values: vec4<f32>, valid: u32) {
+  for (var q = 0u; q < min(valid, 4u); q += 2u) {
+    let second = select(0.0, values[min(q + 1u, 3u)], q + 1u < valid);
+    output[(i + q) >> 1u] = encode_f16(values[q]) | (encode_f16(second) << 16u);
+  }
+}

@@ -1,0 +1,47 @@
+// Writes src/kernels.generated.ts from src/kernels/*.wgsl. With --check it only says whether the file is up to date.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const source = fileURLToPath(new URL("../src/", import.meta.url));
+const target = `${source}kernels.generated.ts`;
+
+function record(folder) {
+  const files = readdirSync(folder).filter((file) => file.endsWith(".wgsl"));
+  const lines = files.sort().map((file) => {
+    const text = readFileSync(folder + file, "utf8");
+    const [name, literal] = [file.slice(0, -".wgsl".length), JSON.stringify(text)];
+    // As the formatter would have it, which keeps what follows a short name in its line.
+    return `  ${name}:${name.length > 4 ? "\n   " : ""} ${literal},`;
+  });
+  return lines.join("\n");
+}
+
+const names = readdirSync(`${source}kernels/`)
+  .filter((file) => file.endsWith(".wgsl"))
+  .map((file) => `  | "${file.slice(0, -".wgsl".length)}"`)
+  .sort();
+
+const text = `// Made by tools/embed-kernels.mjs from kernels/*.wgsl: change those, then run it.
+
+export type KernelName =
+${names.join("\n")};
+
+/** The kernels, one entry point each, by file name. */
+export const kernels: Readonly<Record<KernelName, string>> = {
+${record(`${source}kernels/`)}
+};
+
+/** Code that kernels share, by file name. */
+export const sharedCode: Readonly<Record<string, string>> = {
+${record(`${source}kernels/shared/`)}
+};
+`;
+
+if (process.argv.includes("--check")) {
+  if (readFileSync(target, "utf8") !== text) {
+    console.error("kernels.generated.ts is not what src/kernels/ says; run node tools/embed-kernels.mjs");
+    process.exitCode = 1;
+  }
+} else {
+  writeFileSync(target, text);
+}
