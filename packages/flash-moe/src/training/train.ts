@@ -1,11 +1,10 @@
-import { type AbortSignalLike, FlashMoeError, Scope } from "@flash-moe/core";
+import { type AbortSignalLike, FlashMoeError, giveWay, Scope } from "@flash-moe/core";
 import { byteValues } from "../language-model/config.js";
 import { contextIds } from "../language-model/contexts.js";
 import { crossEntropyBits } from "../language-model/cross-entropy.js";
 import type { LanguageModel } from "../language-model/language-model.js";
 import { AdamW, type ParameterSettings } from "./adamw.js";
 import { ExpertShare } from "./expert-share.js";
-import { giveWay } from "./give-way.js";
 import { learningRateAt } from "./schedule.js";
 import { TextPositions } from "./text-positions.js";
 
