@@ -23,6 +23,9 @@ export async function findGpu(): Promise<FoundGpu> {
     };
   }
   if (dawn !== undefined) return { gpu: dawn, from: "package" };
+  if (lacksVulkanLoader()) {
+    return { reason: "there is no Vulkan loader: install libvulkan1 and a Vulkan driver of the GPU's vendor" };
+  }
   let loaded: DawnPackage;
   try {
     // Not a literal: a bundler would look for a package that only Node needs.
@@ -48,6 +51,21 @@ export function explainNoAdapter(from: "runtime" | "package"): string {
     "the package webgpu finds no adapter: on Linux it needs the loader libvulkan1 and a Vulkan driver of the GPU's " +
     "vendor (Mesa 24 or newer); without a GPU, SwiftShader does (set VK_ICD_FILENAMES to its vk_swiftshader_icd.json)"
   );
+}
+
+/** Asked before Dawn is, which would find out too, and write about it to stderr whoever listens. */
+function lacksVulkanLoader(): boolean {
+  const { process } = globalThis as {
+    process?: { platform?: string; dlopen?: (module: object, file: string) => void };
+  };
+  if (process?.platform !== "linux") return false;
+  try {
+    process.dlopen?.({ exports: {} }, "libvulkan.so.1");
+  } catch (error) {
+    // It is no addon of Node's, so loading it always throws.
+    return text(error).includes("cannot open shared object file");
+  }
+  return false;
 }
 
 function isNodeLike(): boolean {
