@@ -24,7 +24,9 @@ export async function findGpu(): Promise<FoundGpu> {
   }
   if (dawn !== undefined) return { gpu: dawn, from: "package" };
   if (lacksVulkanLoader()) {
-    return { reason: "there is no Vulkan loader: install libvulkan1 and a Vulkan driver of the GPU's vendor" };
+    return {
+      reason: "there is no Vulkan loader: install libvulkan1 and a Vulkan driver of the GPU's vendor",
+    };
   }
   let loaded: DawnPackage;
   try {
