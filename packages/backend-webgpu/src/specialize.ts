@@ -15,7 +15,7 @@ export type BindingKind = "uniform" | "read-only-storage" | "storage";
  * an array of words, and these functions come with it:
  *
  *     load_name(i)              element i as f32
- *     load4_name(i, valid)      elements i to i + 3, those from `valid` on as 0
+ *     load4_name(i, valid)      elements i to i + 3, those from `valid` >= 1 on as 0
  *     store4_name(i, v, valid)  the opposite, rounded once; i is even where two elements share a word
  */
 export function specialize(kernel: KernelName, types: SlotTypes = {}): string {
@@ -85,9 +85,15 @@ fn load4_${name}(i: u32, valid: u32) -> vec4<f32> {
   return ${element};
 }
 fn load4_${name}(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_${name}(i + q);
+  var values = vec4<f32>(load_${name}(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_${name}(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_${name}(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_${name}(i + 3u);
   }
   return values;
 }`;

@@ -95,7 +95,7 @@ function launchProduct(context: OpContext, product: Product): void {
     addend: addend?.dtype ?? "f32",
   };
   if (isByRows(product)) {
-    const workgroups = Math.ceil(columns / 2) * Math.ceil(rows / 4);
+    const workgroups = Math.ceil(columns / 8) * Math.ceil(rows / 4);
     const ownTypes = { ...types, output: output.dtype };
     context.launch({ kernel: "linear_rows", types: ownTypes, params, bindings, workgroups });
     return;

@@ -25,7 +25,7 @@ export function mlpForward(call: MlpForwardCall<DeviceMemory>, context: OpContex
     params: [tokens, hiddenSize, intermediateSize, activationCode(call.activation)],
     bindings: [x.binding, gate.binding, up.binding, hidden.binding],
     workgroups: byRows
-      ? intermediateSize * Math.ceil(tokens / 4)
+      ? Math.ceil(intermediateSize / 4) * Math.ceil(tokens / 4)
       : Math.ceil(tokens / 64) * Math.ceil(intermediateSize / 64),
   });
   multiply(context, {

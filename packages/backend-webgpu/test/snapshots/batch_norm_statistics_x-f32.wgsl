@@ -80,9 +80,15 @@ fn load_x(i: u32) -> f32 {
   return x[i];
 }
 fn load4_x(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_x(i + q);
+  var values = vec4<f32>(load_x(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_x(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_x(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_x(i + 3u);
   }
   return values;
 }

@@ -146,9 +146,15 @@ fn load_states(i: u32) -> f32 {
   return decode_bf16(states[i >> 1u])[i & 1u];
 }
 fn load4_states(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_states(i + q);
+  var values = vec4<f32>(load_states(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_states(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_states(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_states(i + 3u);
   }
   return values;
 }
@@ -156,9 +162,15 @@ fn load_table(i: u32) -> f32 {
   return decode_bf16(table[i >> 1u])[i & 1u];
 }
 fn load4_table(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_table(i + q);
+  var values = vec4<f32>(load_table(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_table(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_table(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_table(i + 3u);
   }
   return values;
 }

@@ -209,9 +209,15 @@ fn load_table(i: u32) -> f32 {
   return decode_bf16(table[i >> 1u])[i & 1u];
 }
 fn load4_table(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_table(i + q);
+  var values = vec4<f32>(load_table(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_table(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_table(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_table(i + 3u);
   }
   return values;
 }
@@ -219,9 +225,15 @@ fn load_addend(i: u32) -> f32 {
   return decode_bf16(addend[i >> 1u])[i & 1u];
 }
 fn load4_addend(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_addend(i + q);
+  var values = vec4<f32>(load_addend(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_addend(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_addend(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_addend(i + 3u);
   }
   return values;
 }
@@ -229,9 +241,15 @@ fn load_output(i: u32) -> f32 {
   return output[i];
 }
 fn load4_output(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_output(i + q);
+  var values = vec4<f32>(load_output(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_output(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_output(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_output(i + 3u);
   }
   return values;
 }

@@ -216,9 +216,15 @@ fn load_addend(i: u32) -> f32 {
   return addend[i];
 }
 fn load4_addend(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_addend(i + q);
+  var values = vec4<f32>(load_addend(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_addend(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_addend(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_addend(i + 3u);
   }
   return values;
 }
@@ -226,9 +232,15 @@ fn load_output(i: u32) -> f32 {
   return output[i];
 }
 fn load4_output(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_output(i + q);
+  var values = vec4<f32>(load_output(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_output(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_output(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_output(i + 3u);
   }
   return values;
 }

@@ -51,9 +51,11 @@ fn stage_a(first_row: u32, first_k: u32, thread: u32) {
     if (first_k + k < params.inner && first_row + m < params.rows) {
       values = load4_a((first_k + k) * params.rows + first_row + m, params.rows - first_row - m);
     }
-    for (var q = 0u; q < 4u; q++) {
-      tile_a[k * STRIDE + m + q] = values[q];
-    }
+    let place = k * STRIDE + m;
+    tile_a[place] = values.x;
+    tile_a[place + 1u] = values.y;
+    tile_a[place + 2u] = values.z;
+    tile_a[place + 3u] = values.w;
   } else {
     let m = thread / 4u;
     let k = (thread % 4u) * 4u;
@@ -67,9 +69,11 @@ fn stage_a(first_row: u32, first_k: u32, thread: u32) {
         }
       }
     }
-    for (var q = 0u; q < 4u; q++) {
-      tile_a[(k + q) * STRIDE + m] = values[q];
-    }
+    let place = k * STRIDE + m;
+    tile_a[place] = values.x;
+    tile_a[place + STRIDE] = values.y;
+    tile_a[place + 2u * STRIDE] = values.z;
+    tile_a[place + 3u * STRIDE] = values.w;
   }
 }
 
@@ -81,9 +85,11 @@ fn stage_b(first_column: u32, first_k: u32, thread: u32) {
     if (first_column + n < params.columns && first_k + k < params.inner) {
       values = load4_b((first_column + n) * params.inner + first_k + k, params.inner - first_k - k);
     }
-    for (var q = 0u; q < 4u; q++) {
-      tile_b[(k + q) * STRIDE + n] = values[q];
-    }
+    let place = k * STRIDE + n;
+    tile_b[place] = values.x;
+    tile_b[place + STRIDE] = values.y;
+    tile_b[place + 2u * STRIDE] = values.z;
+    tile_b[place + 3u * STRIDE] = values.w;
   } else {
     let k = thread / 16u;
     let n = (thread % 16u) * 4u;
@@ -91,9 +97,11 @@ fn stage_b(first_column: u32, first_k: u32, thread: u32) {
     if (first_k + k < params.inner && first_column + n < params.columns) {
       values = load4_b((first_k + k) * params.columns + first_column + n, params.columns - first_column - n);
     }
-    for (var q = 0u; q < 4u; q++) {
-      tile_b[k * STRIDE + n + q] = values[q];
-    }
+    let place = k * STRIDE + n;
+    tile_b[place] = values.x;
+    tile_b[place + 1u] = values.y;
+    tile_b[place + 2u] = values.z;
+    tile_b[place + 3u] = values.w;
   }
 }
 
@@ -223,9 +231,15 @@ fn load_addend(i: u32) -> f32 {
   return addend[i];
 }
 fn load4_addend(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_addend(i + q);
+  var values = vec4<f32>(load_addend(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_addend(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_addend(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_addend(i + 3u);
   }
   return values;
 }

@@ -57,21 +57,34 @@ fn main(
         ups = load4_up(at, valid);
       }
     }
-    for (var q = 0u; q < 4u; q++) {
-      tile_x[(h + q) * STRIDE + line] = values[q];
-      tile_gate[(h + q) * STRIDE + line] = gates[q];
-      tile_up[(h + q) * STRIDE + line] = ups[q];
-    }
+    let place = h * STRIDE + line;
+    tile_x[place] = values.x;
+    tile_x[place + STRIDE] = values.y;
+    tile_x[place + 2u * STRIDE] = values.z;
+    tile_x[place + 3u * STRIDE] = values.w;
+    tile_gate[place] = gates.x;
+    tile_gate[place + STRIDE] = gates.y;
+    tile_gate[place + 2u * STRIDE] = gates.z;
+    tile_gate[place + 3u * STRIDE] = gates.w;
+    tile_up[place] = ups.x;
+    tile_up[place + STRIDE] = ups.y;
+    tile_up[place + 2u * STRIDE] = ups.z;
+    tile_up[place + 3u * STRIDE] = ups.w;
     workgroupBarrier();
     for (var k = 0u; k < DEPTH; k++) {
       let at = k * STRIDE + column;
       let g = vec4<f32>(tile_gate[at], tile_gate[at + 1u], tile_gate[at + 2u], tile_gate[at + 3u]);
       let u = vec4<f32>(tile_up[at], tile_up[at + 1u], tile_up[at + 2u], tile_up[at + 3u]);
-      for (var r = 0u; r < 4u; r++) {
-        let value = tile_x[k * STRIDE + row + r];
-        gated[r] += value * g;
-        linear[r] += value * u;
-      }
+      let from_row = k * STRIDE + row;
+      let t = vec4<f32>(tile_x[from_row], tile_x[from_row + 1u], tile_x[from_row + 2u], tile_x[from_row + 3u]);
+      gated[0] += t.x * g;
+      gated[1] += t.y * g;
+      gated[2] += t.z * g;
+      gated[3] += t.w * g;
+      linear[0] += t.x * u;
+      linear[1] += t.y * u;
+      linear[2] += t.z * u;
+      linear[3] += t.w * u;
     }
     workgroupBarrier();
   }
@@ -194,9 +207,15 @@ fn load_x(i: u32) -> f32 {
   return decode_bf16(x[i >> 1u])[i & 1u];
 }
 fn load4_x(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_x(i + q);
+  var values = vec4<f32>(load_x(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_x(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_x(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_x(i + 3u);
   }
   return values;
 }
@@ -204,9 +223,15 @@ fn load_gate(i: u32) -> f32 {
   return decode_bf16(gate[i >> 1u])[i & 1u];
 }
 fn load4_gate(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_gate(i + q);
+  var values = vec4<f32>(load_gate(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_gate(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_gate(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_gate(i + 3u);
   }
   return values;
 }
@@ -214,9 +239,15 @@ fn load_up(i: u32) -> f32 {
   return decode_bf16(up[i >> 1u])[i & 1u];
 }
 fn load4_up(i: u32, valid: u32) -> vec4<f32> {
-  var values = vec4<f32>();
-  for (var q = 0u; q < min(valid, 4u); q++) {
-    values[q] = load_up(i + q);
+  var values = vec4<f32>(load_up(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_up(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_up(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_up(i + 3u);
   }
   return values;
 }
