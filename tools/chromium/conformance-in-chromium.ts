@@ -1,0 +1,45 @@
+import type { ConformanceReport } from "@flash-moe/reference/conformance";
+import { requiredBackends } from "@flash-moe/reference/conformance";
+import { answerOfPage } from "./answer-of-page.js";
+import { isProvided } from "./unpack.js";
+
+/** What the suite said in the browser: of the results, only those that did not pass. */
+export type ConformanceAnswer = Omit<ConformanceReport, "results"> & {
+  readonly results: readonly { readonly id: string; readonly reason: string }[];
+};
+
+/**
+ * Runs the conformance suite in Chromium on the backend that `open`, code that may use the export `provider`
+ * of the module `specifier`, opens. Where no browser can be had: a string that says why, or an exception if
+ * FLASH_MOE_REQUIRE names "browser".
+ */
+export async function conformanceInChromium(
+  specifier: string,
+  provider: string,
+  open: string,
+  flags: readonly string[],
+): Promise<ConformanceAnswer | string> {
+  const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has("browser");
+  const absent = (why: string): string => {
+    if (required) throw new Error(why);
+    return why;
+  };
+  if (!isProvided) return absent("npm has a Chromium for Linux on x64 only");
+  const module = `
+    import { ${provider} } from ${JSON.stringify(specifier)};
+    import { runConformance } from "@flash-moe/reference/conformance";
+    async function run() {
+      const report = await runConformance(() => ${open}, { required: true });
+      const failures = report.results.filter(({ status }) => status !== "passed");
+      const results = failures.map(({ id, reason, error }) => ({ id, reason: reason ?? error.message }));
+      return { ...report, results };
+    }`;
+  let answer: ConformanceAnswer | { error: string };
+  try {
+    answer = await answerOfPage<ConformanceAnswer>(module, flags);
+  } catch (error) {
+    return absent(error instanceof Error ? error.message : String(error));
+  }
+  if ("error" in answer) throw new Error(answer.error);
+  return answer;
+}

@@ -1,0 +1,2 @@
+export { type ConformanceAnswer, conformanceInChromium } from "./conformance-in-chromium.js";
+export { isProvided, swiftShader } from "./unpack.js";
