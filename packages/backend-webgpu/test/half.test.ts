@@ -1,12 +1,13 @@
 import { type Backend, bf16ToFloat32, encode, f16ToFloat32 } from "@flash-moe/core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openBackend } from "./helpers/open.js";
+import { afterAll, beforeAll, describe, expect } from "vitest";
+import { itOnAdapter as it, openBackend, withoutAdapter } from "./helpers/open.js";
 
 let backend: Backend;
 beforeAll(async () => {
+  if (withoutAdapter) return;
   backend = await openBackend();
 });
-afterAll(() => backend.dispose());
+afterAll(() => backend?.dispose());
 
 const width = 64;
 

@@ -1,20 +1,21 @@
 import { gpuRanges, wrapGpuBuffer } from "@flash-moe/backend-webgpu";
 import { type Backend, type ErrorCode, FlashMoeError } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openBackend, openDevice, usage } from "./helpers/open.js";
+import { afterAll, beforeAll, describe, expect } from "vitest";
+import { itOnAdapter as it, openBackend, openDevice, usage, withoutAdapter } from "./helpers/open.js";
 
 const all = usage.storage | usage.copySource | usage.copyTarget;
 
 let device: GPUDevice;
 let backend: Backend;
 beforeAll(async () => {
+  if (withoutAdapter) return;
   device = await openDevice();
   backend = await openBackend({ device });
 });
 afterAll(async () => {
-  await backend.dispose();
-  device.destroy();
+  await backend?.dispose();
+  device?.destroy();
 });
 
 function codeOf(work: () => unknown): ErrorCode | undefined {

@@ -1,12 +1,13 @@
 import { type Backend, type ExpertsForwardCall, FlashMoeError, SeededRandom } from "@flash-moe/core";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { openBackend, openDevice } from "./helpers/open.js";
+import { afterAll, beforeAll, describe, expect, vi } from "vitest";
+import { itOnAdapter as it, openBackend, openDevice, withoutAdapter } from "./helpers/open.js";
 
 let backend: Backend;
 beforeAll(async () => {
+  if (withoutAdapter) return;
   backend = await openBackend();
 });
-afterAll(() => backend.dispose());
+afterAll(() => backend?.dispose());
 
 /** What a layer of one token enqueues for its forward in evaluation. */
 function oneToken(on: Backend): void {

@@ -1,8 +1,7 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
-import { openBackend } from "./helpers/open.js";
-import { provideSoftwareAdapter } from "./helpers/software-adapter.js";
+import { itOnAdapter, openBackend } from "./helpers/open.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -18,8 +17,7 @@ async function codeOf(work: () => Promise<unknown>): Promise<string | undefined>
 
 const without = (adapter: unknown): GPU => ({ requestAdapter: async () => adapter }) as unknown as GPU;
 
-it("describes the adapter, and says that a software adapter is one", async () => {
-  provideSoftwareAdapter();
+itOnAdapter("describes the adapter, and says that a software adapter is one", async () => {
   const result = await webgpu.probe();
   expect(result.available).toBe(true);
   const described = result.available ? result.device : "";
@@ -73,7 +71,7 @@ it("refuses limits that are none", async () => {
   }
 });
 
-it("keeps to a memory limit that it is given", async () => {
+itOnAdapter("keeps to a memory limit that it is given", async () => {
   const backend = await openBackend({ memoryLimitBytes: 4096 });
   const buffer = backend.alloc("f32", 1000);
   expect(() => backend.alloc("f32", 100)).toThrow(/400 bytes.*96 bytes are left/);
