@@ -29,10 +29,11 @@ export { expectTensor } from "./expect-tensor.js";
 export { giveWay } from "./give-way.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
 export { countTokens } from "./hidden-states.js";
+export { type HostEnvironment, hostMemoryLimitBytes } from "./host-memory.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
 export { initializeTensor, type LongJobOptions, type Progress } from "./initialize.js";
 export { MemoryBudget } from "./memory-budget.js";
-export { type Movable, moveSlots, TensorSlot } from "./movable.js";
+export { Module, moveSlots, TensorSlot } from "./module.js";
 export { cloneTensor, newTensor } from "./new-tensor.js";
 export {
   type AdamwCall,

@@ -1,7 +1,6 @@
 import {
   type Activation,
   type AddTo,
-  activations,
   type Backend,
   countTokens,
   denseTarget,
@@ -12,8 +11,7 @@ import {
   Gradients,
   initializeTensor,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   newTensor,
   type Parameter,
   type ParameterGradient,
@@ -24,7 +22,7 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { expectSize } from "./expect-size.js";
+import { expectActivation, expectSize } from "./expect.js";
 import { type ExpertRouting, resolveRouting } from "./expert-routing.js";
 
 export interface AtomicExpertsConfig {
@@ -61,13 +59,14 @@ export interface ExpertsGradients {
  * Experts of one neuron each: `e = sum_j act(x . down[id_j]) w_j up[id_j]` (OmniMoE, arXiv 2602.05711,
  * Eq. 4). Only the rows that ids name are touched.
  */
-export class AtomicExperts implements Movable, Disposable {
+export class AtomicExperts extends Module {
   readonly config: AtomicExpertsConfig;
   readonly #down: TensorSlot;
   readonly #up: TensorSlot;
 
   /** INVALID_ARGUMENT if the state does not fit the configuration. */
   constructor(config: AtomicExpertsConfig, state: AtomicExpertsState) {
+    super();
     validateAtomicExpertsConfig(config);
     const down = expectTensor("down", state.down, [config.numExperts, config.hiddenSize], floatDTypes);
     const up = expectTensor("up", state.up, [config.numExperts, config.hiddenSize], floatDTypes);
@@ -202,22 +201,8 @@ export class AtomicExperts implements Movable, Disposable {
     );
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [this.#down, this.#up];
-  }
-
-  /** Moves both tables to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    for (const slot of this.slots()) slot.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #countTokens(name: string, states: Tensor): number {
@@ -257,10 +242,5 @@ function dense(values: Tensor<"f32">): ParameterGradient {
 export function validateAtomicExpertsConfig(config: AtomicExpertsConfig): void {
   expectSize("hiddenSize", config.hiddenSize);
   expectSize("numExperts", config.numExperts);
-  if (!activations.includes(config.activation)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `activation is ${String(config.activation)}; takes one of ${activations.join(", ")}`,
-    );
-  }
+  expectActivation(config.activation);
 }

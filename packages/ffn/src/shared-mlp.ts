@@ -1,19 +1,16 @@
 import {
   type Activation,
   type AddTo,
-  activations,
   type Backend,
   countTokens,
   denseTarget,
   expectTensor,
-  FlashMoeError,
   type FloatDType,
   floatDTypes,
   Gradients,
   initializeTensor,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   newTensor,
   type Parameter,
   type ParameterGradient,
@@ -22,7 +19,7 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { expectSize } from "./expect-size.js";
+import { expectActivation, expectSize } from "./expect.js";
 
 export interface SharedMlpConfig {
   /** H. */
@@ -43,7 +40,7 @@ export interface SharedMlpState {
 }
 
 /** The dense MLP that every token passes: `m = (act(x Wg^T) * (x Wu^T)) Wd^T` (Shazeer, arXiv 2002.05202). */
-export class SharedMlp implements Movable, Disposable {
+export class SharedMlp extends Module {
   readonly config: SharedMlpConfig;
   readonly #gate: TensorSlot;
   readonly #up: TensorSlot;
@@ -51,6 +48,7 @@ export class SharedMlp implements Movable, Disposable {
 
   /** INVALID_ARGUMENT if the state does not fit the configuration. */
   constructor(config: SharedMlpConfig, state: SharedMlpState) {
+    super();
     validateSharedMlpConfig(config);
     const { hiddenSize, intermediateSize } = config;
     const gate = expectTensor("gate", state.gate, [intermediateSize, hiddenSize], floatDTypes);
@@ -172,22 +170,8 @@ export class SharedMlp implements Movable, Disposable {
     );
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [this.#gate, this.#up, this.#down];
-  }
-
-  /** Moves the weights to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    for (const slot of this.slots()) slot.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #countTokens(name: string, states: Tensor): number {
@@ -214,10 +198,5 @@ export class SharedMlp implements Movable, Disposable {
 export function validateSharedMlpConfig(config: SharedMlpConfig): void {
   expectSize("hiddenSize", config.hiddenSize);
   expectSize("intermediateSize", config.intermediateSize);
-  if (!activations.includes(config.activation)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `activation is ${String(config.activation)}; takes one of ${activations.join(", ")}`,
-    );
-  }
+  expectActivation(config.activation);
 }

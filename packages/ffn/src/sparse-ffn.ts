@@ -3,9 +3,7 @@ import {
   FlashMoeError,
   type FloatDType,
   Gradients,
-  type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   type Parameter,
   type Tensor,
   type TensorSlot,
@@ -16,12 +14,13 @@ import type { ExpertRouting } from "./expert-routing.js";
 import type { SharedMlp } from "./shared-mlp.js";
 
 /** Sparse Feed-forward Network: routed atomic experts beside a shared MLP, `y = m + e`. Owns both. */
-export class SparseFfn implements Movable, Disposable {
+export class SparseFfn extends Module {
   readonly experts: AtomicExperts;
   readonly mlp: SharedMlp;
 
   /** INVALID_ARGUMENT unless both have the same hidden size, dtype and backend. */
   constructor(experts: AtomicExperts, mlp: SharedMlp) {
+    super();
     if (experts.config.hiddenSize !== mlp.config.hiddenSize || experts.dtype !== mlp.dtype) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
@@ -84,22 +83,7 @@ export class SparseFfn implements Movable, Disposable {
     );
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [...this.mlp.slots(), ...this.experts.slots()];
-  }
-
-  /** Moves everything to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    this.experts.dispose();
-    this.mlp.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

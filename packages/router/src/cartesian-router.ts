@@ -7,8 +7,7 @@ import {
   floatDTypes,
   initializeTensor,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   type Parameter,
   SeededRandom,
   type Tensor,
@@ -37,7 +36,7 @@ export interface RouterState {
  * `(lx[i] - max lx) + (ly[j] - max ly)`; expert id = i * Y + j; routing weight =
  * `exp(log_softmax(lx)[i] + log_softmax(ly)[j])` (OmniMoE, arXiv 2602.05711, Eqs. 9 to 11).
  */
-export class CartesianRouter implements Movable, Disposable {
+export class CartesianRouter extends Module {
   readonly config: RouterConfig;
   readonly #weight: TensorSlot;
   readonly #mean: TensorSlot | undefined;
@@ -46,6 +45,7 @@ export class CartesianRouter implements Movable, Disposable {
 
   /** INVALID_ARGUMENT if the state does not fit the configuration. */
   constructor(config: RouterConfig, state: RouterState) {
+    super();
     validateRouterConfig(config);
     const features = normFeatures(config);
     const weight = expectTensor(
@@ -161,22 +161,8 @@ export class CartesianRouter implements Movable, Disposable {
     return recording;
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [this.#weight, this.#mean, this.#variance].filter((slot) => slot !== undefined);
-  }
-
-  /** Moves weights and statistics to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    for (const slot of this.slots()) slot.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #countTokens(hiddenStates: Tensor): number {

@@ -4,6 +4,7 @@ import {
   type FloatDType,
   initializeTensor,
   type LongJobOptions,
+  Module,
   newTensor,
   type ParameterGradient,
   SeededRandom,
@@ -70,13 +71,14 @@ export class EmbeddedContexts implements Disposable {
  * output is the sum of the rows of `up`. So the table is `up`, and look-up, gradient (of the used rows only)
  * and optimizer all stay on the device, on every backend, without an op of their own.
  */
-export class ContextEmbedding implements Disposable {
+export class ContextEmbedding extends Module {
   readonly config: ContextEmbeddingConfig;
   readonly #table: TensorSlot;
   readonly #unitRows: TensorSlot;
 
   /** `table`, [window * 256, H], f32, becomes the module's. */
   constructor(config: ContextEmbeddingConfig, table: Tensor<FloatDType>) {
+    super();
     const { hiddenSize, window } = config;
     this.config = config;
     this.#table = new TensorSlot(embeddingName, table);
@@ -107,7 +109,7 @@ export class ContextEmbedding implements Disposable {
     return this.#table;
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [this.#table, this.#unitRows];
   }
 
@@ -157,15 +159,6 @@ export class ContextEmbedding implements Disposable {
       },
       ({ values, ids, count }) => [values, ids, count],
     );
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    for (const slot of this.slots()) slot.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #call(contexts: EmbeddedContexts) {

@@ -13,8 +13,7 @@ import {
   cloneTensor,
   Gradients,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   type Parameter,
   type ParameterGradient,
   Scope,
@@ -39,13 +38,14 @@ export interface LanguageModelParts {
   readonly head: OutputHead;
 }
 
-export class LanguageModel implements Movable, Disposable {
+export class LanguageModel extends Module {
   readonly config: LanguageModelConfig;
   readonly layer: FlashMoE;
   readonly #embedding: ContextEmbedding;
   readonly #head: OutputHead;
 
   constructor(config: LanguageModelConfig, { embedding, layer, head }: LanguageModelParts) {
+    super();
     this.config = config;
     this.layer = layer;
     this.#embedding = embedding;
@@ -119,24 +119,8 @@ export class LanguageModel implements Movable, Disposable {
     }
   }
 
-  slots(): TensorSlot[] {
-    return [...this.#embedding.slots(), ...this.layer.slots(), this.#head.weight];
-  }
-
-  /** Moves the model to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    this.#embedding.dispose();
-    this.layer.dispose();
-    this.#head.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
+  override slots(): TensorSlot[] {
+    return [...this.#embedding.slots(), ...this.layer.slots(), ...this.#head.slots()];
   }
 }
 

@@ -3,6 +3,7 @@ import {
   type FloatDType,
   initializeTensor,
   type LongJobOptions,
+  Module,
   newTensor,
   SeededRandom,
   type Tensor,
@@ -15,12 +16,13 @@ import { byteValues } from "./config.js";
 export const headName = "head.weight";
 
 /** The last linear layer: `logits = z W^T`, W [256, H], one row per value of the next byte. */
-export class OutputHead implements Disposable {
+export class OutputHead extends Module {
   readonly hiddenSize: number;
   readonly #weight: TensorSlot;
 
   /** `weight`, [256, H], f32, becomes the module's. */
   constructor(hiddenSize: number, weight: Tensor<FloatDType>) {
+    super();
     this.hiddenSize = hiddenSize;
     this.#weight = new TensorSlot(headName, weight);
   }
@@ -100,12 +102,7 @@ export class OutputHead implements Disposable {
     );
   }
 
-  /** Idempotent. */
-  dispose(): void {
-    this.#weight.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
+  override slots(): TensorSlot[] {
+    return [this.#weight];
   }
 }

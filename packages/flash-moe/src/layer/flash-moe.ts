@@ -3,8 +3,7 @@ import {
   FlashMoeError,
   type FloatDType,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   type Parameter,
   Scope,
   type Tensor,
@@ -44,13 +43,14 @@ export interface SaveOptions extends LongJobOptions, Pick<LayerContents, "family
  * per token, whose sum is added to a shared MLP. `y = mlp(x) + sum_j act(x . down[id_j]) w_j up[id_j]`
  * (OmniMoE, arXiv 2602.05711, Eq. 7). Owns its weights.
  */
-export class FlashMoE implements Movable, Disposable {
+export class FlashMoE extends Module {
   readonly config: FlashMoeConfig;
   readonly router: CartesianRouter;
   readonly ffn: SparseFfn;
 
   /** A layer of given parts, which become the layer's. INVALID_ARGUMENT if they do not fit together. */
   constructor(router: CartesianRouter, ffn: SparseFfn) {
+    super();
     if (router.backend !== ffn.backend) {
       throw new FlashMoeError(
         "FOREIGN_BUFFER",
@@ -207,22 +207,7 @@ export class FlashMoE implements Movable, Disposable {
     await writeLayerCheckpoint(path, { ...this.contents(), family, dtype, prefix }, options);
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [...this.router.slots(), ...this.ffn.slots()];
-  }
-
-  /** Moves the layer to another backend, bit for bit. When it fails, nothing has changed. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    this.router.dispose();
-    this.ffn.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 }

@@ -4,8 +4,7 @@ import {
   decode,
   FlashMoeError,
   type LongJobOptions,
-  type Movable,
-  moveSlots,
+  Module,
   newTensor,
   type Parameter,
   type ParameterGradient,
@@ -52,13 +51,15 @@ interface ParameterState {
  * PyTorch's AdamW (Loshchilov and Hutter, arXiv 1711.05101) over parameters on a device, its moments beside
  * them. f16 and bf16 parameters get an f32 master copy. With a compact gradient only the rows that were used
  * change, as with PyTorch's SparseAdam: the others neither decay nor forget.
+ * `moveTo` moves moments and master copies; the parameters have to be moved too.
  */
-export class AdamW implements Movable, Disposable {
+export class AdamW extends Module {
   readonly #options: Required<AdamWOptions>;
   readonly #states: ReadonlyMap<string, ParameterState>;
   #steps = 0;
 
   private constructor(options: Required<AdamWOptions>, states: ReadonlyMap<string, ParameterState>) {
+    super();
     this.#options = options;
     this.#states = states;
   }
@@ -152,24 +153,10 @@ export class AdamW implements Movable, Disposable {
     this.#steps = step;
   }
 
-  slots(): TensorSlot[] {
+  override slots(): TensorSlot[] {
     return [...this.#states.values()].flatMap(({ firstMoment, secondMoment, master }) =>
       master === undefined ? [firstMoment, secondMoment] : [firstMoment, secondMoment, master],
     );
-  }
-
-  /** Moves moments and master copies to another backend, where the parameters have to be moved too. */
-  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
-    return moveSlots(this.slots(), target, options);
-  }
-
-  /** Idempotent. */
-  dispose(): void {
-    for (const slot of this.slots()) slot.tensor.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   #stateOf(name: string, tensor: Tensor): ParameterState {

@@ -4,10 +4,10 @@ import {
   type Capabilities,
   defineBackend,
   FlashMoeError,
+  hostMemoryLimitBytes,
   type ProbeResult,
 } from "@flash-moe/core";
 import { createImplementation } from "./implementation.js";
-import { defaultMemoryLimitBytes } from "./memory-limit.js";
 
 export interface ReferenceOptions {
   /**
@@ -48,7 +48,7 @@ export const reference: BackendProvider<ReferenceOptions> = {
   },
   /** INVALID_ARGUMENT for a `memoryLimitBytes` that is no whole number from 0 on. */
   async open(options: ReferenceOptions = {}): Promise<Backend> {
-    const memoryLimitBytes = options.memoryLimitBytes ?? defaultMemoryLimitBytes();
+    const memoryLimitBytes = options.memoryLimitBytes ?? hostMemoryLimitBytes();
     if (!Number.isSafeInteger(memoryLimitBytes) || memoryLimitBytes < 0) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",

@@ -1,7 +1,6 @@
-import { type Backend, FlashMoeError, type Tensor } from "@flash-moe/core";
+import { type Backend, FlashMoeError, hostMemoryLimitBytes, type Tensor } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
 import { expect, test } from "vitest";
-import { defaultMemoryLimitBytes } from "../../src/backend/memory-limit.js";
 import { normalUploads } from "../helpers/uploads.js";
 
 const shape = { tokens: 64, hiddenSize: 32, numExperts: 100, topK: 4, activation: "silu" } as const;
@@ -187,14 +186,14 @@ test("an array that the engine refuses is OUT_OF_MEMORY, whatever the budget", a
 });
 
 test("the default limit follows the memory that is free", () => {
-  expect(defaultMemoryLimitBytes({ process: { availableMemory: () => 1000 } })).toBe(800);
+  expect(hostMemoryLimitBytes({ process: { availableMemory: () => 1000 } })).toBe(800);
   const os = { freemem: () => 500 };
   const getBuiltinModule = (name: string): typeof os | undefined => (name === "node:os" ? os : undefined);
-  expect(defaultMemoryLimitBytes({ process: { getBuiltinModule } })).toBe(400);
-  expect(defaultMemoryLimitBytes({ navigator: { deviceMemory: 8 } })).toBe(4 * 2 ** 30);
-  expect(defaultMemoryLimitBytes({ navigator: {}, process: {} })).toBe(2 ** 31);
+  expect(hostMemoryLimitBytes({ process: { getBuiltinModule } })).toBe(400);
+  expect(hostMemoryLimitBytes({ navigator: { deviceMemory: 8 } })).toBe(4 * 2 ** 30);
+  expect(hostMemoryLimitBytes({ navigator: {}, process: {} })).toBe(2 ** 31);
   const refused = (): number => {
     throw new Error("not permitted");
   };
-  expect(defaultMemoryLimitBytes({ process: { availableMemory: refused } })).toBe(2 ** 31);
+  expect(hostMemoryLimitBytes({ process: { availableMemory: refused } })).toBe(2 ** 31);
 });

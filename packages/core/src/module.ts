@@ -16,10 +16,24 @@ export class TensorSlot {
   }
 }
 
-/** A module whose tensors can be moved to another backend together. */
-export interface Movable {
+/** What owns tensors on a device: a router, experts, a layer, an optimizer. */
+export abstract class Module implements Disposable {
   /** Every tensor that belongs to the module, learnt or not. */
-  slots(): readonly TensorSlot[];
+  abstract slots(): readonly TensorSlot[];
+
+  /** Moves all of them to another backend, bit for bit. All or nothing: when it fails, nothing has changed. */
+  moveTo(target: Backend, options: LongJobOptions = {}): Promise<void> {
+    return moveSlots(this.slots(), target, options);
+  }
+
+  /** Frees all of them. Idempotent. */
+  dispose(): void {
+    for (const slot of this.slots()) slot.tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
 
 /** Moves all tensors to `target`, bit for bit. All or nothing: when it fails, nothing has changed. */
