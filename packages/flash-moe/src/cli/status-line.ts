@@ -11,6 +11,7 @@ export class StatusLine {
   readonly #columns: number;
   #shown = false;
   #drawnAt = Number.NEGATIVE_INFINITY;
+  #stage = "";
 
   constructor(io: CliIo, enabled: boolean) {
     this.#io = io;
@@ -22,21 +23,22 @@ export class StatusLine {
     return this.#columns > 0;
   }
 
-  /** Replaces the line, at most ten times a second. */
-  show(text: string): void {
+  /** Replaces the line, at most ten times a second within a stage; a new stage shows at once, however short it is. */
+  show(text: string, stage: string): void {
     const now = Date.now();
-    if (!this.visible || now - this.#drawnAt < redrawMilliseconds) return;
+    if (!this.visible || (stage === this.#stage && now - this.#drawnAt < redrawMilliseconds)) return;
+    this.#stage = stage;
     this.#drawnAt = now;
     this.#shown = true;
     this.#io.stderr(`\r\x1b[K${text.slice(0, this.#columns - 1)}`);
   }
 
-  /** A bar; `done` of `total`. */
+  /** A bar; `done` of `total`, a stage of the name `what`. */
   showBar(what: string, done: number, total: number, detail = ""): void {
     const share = total > 0 ? Math.min(1, done / total) : 1;
     const filled = Math.round(share * barWidth);
     const bar = "=".repeat(filled) + " ".repeat(barWidth - filled);
-    this.show(`${what} [${bar}] ${Math.floor(share * 100)}% ${detail}`);
+    this.show(`${what} [${bar}] ${Math.floor(share * 100)}% ${detail}`, what);
   }
 
   /** How long jobs tell how far they are. */

@@ -64,7 +64,7 @@ describe("flash-moe train", () => {
     };
     expect((await shell.run(train, { terminalColumns: 200, stderr })).code).toBe(0);
     expect(shown).toMatch(
-      /step \d\/6 \[[ =]{24}\] \d+% [\d.]+ bits\/byte, [\d,]+ bytes\/s, [\d.]+% of the experts in use/,
+      /train \[[ =]{24}\] \d+% step \d\/6, [\d.]+ bits\/byte, [\d,]+ bytes\/s, [\d.]+% of the experts in use/,
     );
     expect(shown).not.toContain("\nstep");
   });

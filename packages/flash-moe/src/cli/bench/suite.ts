@@ -92,7 +92,7 @@ export class BenchSuite {
     const loaded = this.#weights !== undefined;
     checkMemory(this.#backend, config, size.tokens, { dtype, mode: "backward", tables: "compact", loaded });
     if (this.#weights === undefined) {
-      this.#context.status.show(`preparing ${formatCount(numExperts)} experts`);
+      this.#context.status.show(`preparing ${formatCount(numExperts)} experts`, "prepare");
       this.#weights = await BenchWeights.create(this.#backend, config, dtype);
       this.#weightsShape = shape;
     }
@@ -102,7 +102,7 @@ export class BenchSuite {
   async #runOp(op: BenchOp, size: BenchSize, work: () => void): Promise<BenchRow> {
     const skipped = this.#tooLong(op, size);
     if (skipped !== undefined) return { op, ...size, ...skipped };
-    this.#context.status.show(`${op}, ${size.tokens} tokens, top ${size.topK}`);
+    this.#context.status.show(`${op}, ${size.tokens} tokens, top ${size.topK}`, "measure");
     try {
       const times = await measure(this.#backend, work, this.#seconds, this.#context.signal);
       const { bytes, flops } = costOf(op, size, this.#dtype);

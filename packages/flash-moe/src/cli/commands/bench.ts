@@ -38,7 +38,7 @@ export const bench: Command = defineCommand({
     withBackend(values.backend, context, async (backend) => {
       const dtype = values.dtype ?? fastestDType(backend.capabilities.dtypes);
       const { about, sizes } = presets[values.preset];
-      context.status.show("measuring copy and matrix product");
+      context.status.show("measuring copy and matrix product", "device");
       const device = await measureDevice(backend, dtype, context.signal);
       const suite = new BenchSuite(backend, dtype, device, values.seconds, context);
       const rows: BenchRow[] = [];

@@ -40,7 +40,7 @@ export const verify: Command = defineCommand({
       onResult: (result) => {
         done++;
         if (result.status === "failed") failed++;
-        context.status.show(`${formatCount(done)} cases, ${failed} failed  ${result.id}`);
+        context.status.show(`${formatCount(done)} cases, ${failed} failed  ${result.id}`, "verify");
       },
     });
     if (report.results.length === 0) {

@@ -24,7 +24,7 @@ export class TrainingLog {
     if (status.visible) {
       // One batch is noisy: what is shown forgets slowly.
       this.#recent = this.#recent === undefined ? lossBits : 0.98 * this.#recent + 0.02 * lossBits;
-      status.showBar(`step ${step}/${steps}`, step, steps, rest(this.#recent));
+      status.showBar("train", step, steps, `step ${step}/${steps}, ${rest(this.#recent)}`);
       return;
     }
     this.#sum += lossBits;
