@@ -103,7 +103,7 @@ function isBuilt() {
   if (modified(join(root, "tsconfig.base.json")) > builtAt) return false;
   return readdirSync(packages).every((name) => {
     const directory = join(packages, name);
-    if (!existsSync(join(directory, "package.json"))) return true;
+    if (!existsSync(join(directory, "tsconfig.json"))) return true; // nothing to build
     return (
       existsSync(join(directory, "dist/index.js")) &&
       modified(join(directory, "tsconfig.json")) <= builtAt &&
