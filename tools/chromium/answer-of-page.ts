@@ -1,13 +1,13 @@
 import { fileURLToPath } from "node:url";
 import { createViteServer } from "vitest/node";
-import { openInChromium } from "./open-in-chromium.js";
+import { openPage } from "./open-in-chromium.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
  * Runs a module in a page of Chromium and resolves with what its function `run` returns, as JSON can tell it;
- * an exception becomes `{ error }`. Packages are loaded from their sources, as a bundler would. Rejects when
- * the browser cannot be started or ends by itself.
+ * an exception, and a browser that ends by itself, become `{ error }`. Packages are loaded from their sources, as a
+ * bundler would. Rejects when the browser cannot be started.
  */
 export async function answerOfPage<Answer>(
   module: string,
@@ -15,13 +15,8 @@ export async function answerOfPage<Answer>(
 ): Promise<Answer | { error: string }> {
   const page = `<!doctype html><script type="module">
     ${module}
-    const answer = await run().catch((error) => ({ error: String(error?.stack ?? error) }));
-    await fetch("/answer", { method: "POST", body: JSON.stringify(answer) });
+    globalThis.answer = () => run().catch((error) => ({ error: String(error?.stack ?? error) }));
   </script>`;
-  let resolveAnswer!: (answer: Answer | { error: string }) => void;
-  const answered = new Promise<Answer | { error: string }>((resolve) => {
-    resolveAnswer = resolve;
-  });
   const server = await createViteServer({
     root,
     configFile: false,
@@ -32,18 +27,7 @@ export async function answerOfPage<Answer>(
     server: { port: 0, host: "127.0.0.1", hmr: false, watch: null },
   });
   try {
-    server.middlewares.use((request, response) => {
-      if (request.url === "/answer") {
-        let body = "";
-        request.on("data", (text) => {
-          body += text;
-        });
-        request.on("end", () => {
-          response.end();
-          resolveAnswer(JSON.parse(body));
-        });
-        return;
-      }
+    server.middlewares.use((_, response) => {
       void server.transformIndexHtml("/index.html", page).then((html) => {
         response.setHeader("content-type", "text/html");
         response.end(html);
@@ -52,11 +36,13 @@ export async function answerOfPage<Answer>(
     await server.listen();
     const address = server.httpServer?.address();
     if (typeof address !== "object" || address === null) throw new Error("the server has no port");
-    const chromium = openInChromium(`http://127.0.0.1:${address.port}/`, flags);
+    const opened = await openPage(`http://127.0.0.1:${address.port}/`, flags);
     try {
-      return await Promise.race([answered, chromium.ended]);
+      // A page has loaded when its modules have run.
+      const answer: Promise<Answer> = opened.page.evaluate("answer()");
+      return await answer.catch((error: unknown) => ({ error: String(error) }));
     } finally {
-      await chromium.close();
+      await opened.close();
     }
   } finally {
     await server.close();

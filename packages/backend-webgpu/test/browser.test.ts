@@ -1,4 +1,4 @@
-import { conformanceInChromium } from "@flash-moe/chromium";
+import { conformanceInChromium, softwareWebGpu } from "@flash-moe/chromium";
 import { expect, it } from "vitest";
 
 it("conforms in Chromium, on SwiftShader", async ({ skip }) => {
@@ -7,7 +7,7 @@ it("conforms in Chromium, on SwiftShader", async ({ skip }) => {
     "@flash-moe/backend-webgpu",
     "webgpu",
     "webgpu.open({ memoryLimitBytes: 2 ** 30 })",
-    ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+    softwareWebGpu,
   );
   if (typeof answer === "string") return skip(answer);
   expect(answer.results).toEqual([]);
