@@ -1,6 +1,12 @@
 import { type Backend, type FloatDType, type LongJobOptions, Scope, type Tensor } from "@flash-moe/core";
 import { invalid } from "../checkpoint/config-keys.js";
-import { readLayerCheckpoint, writeLayerCheckpoint } from "../checkpoint/index.js";
+import {
+  encodeLayerCheckpoint,
+  type LayerContents,
+  readLayerCheckpoint,
+  type WriteLayerOptions,
+  writeLayerCheckpoint,
+} from "../checkpoint/index.js";
 import { FlashMoE } from "../layer/flash-moe.js";
 import {
   type ByteSourceLike,
@@ -34,24 +40,41 @@ export interface LoadLanguageModelOptions extends LongJobOptions {
   readonly backend: Backend;
 }
 
+export interface SaveLanguageModelOptions extends LongJobOptions {
+  readonly training?: TrainingRecord;
+}
+
 /**
- * Writes a model as one safetensors file: its layer under "mlp." with upstream's names, so that tools for
- * layers read it with that prefix, embedding and head under their own. The file is there whole or not at
- * all; IO_FAILED with the path.
+ * Writes a model as one safetensors file (in Node): its layer under "mlp." with upstream's names, so that
+ * tools for layers read it with that prefix, embedding and head under their own. The file is there whole or
+ * not at all; IO_FAILED with the path.
  */
 export async function saveLanguageModel(
   path: string,
   model: LanguageModel,
-  options: LongJobOptions & { readonly training?: TrainingRecord } = {},
+  options: SaveLanguageModelOptions = {},
 ): Promise<void> {
-  const { training, ...write } = options;
+  await writeLayerCheckpoint(path, ...fileContents(model, options));
+}
+
+/** The same file as bytes in memory: for a browser, where it becomes a download. */
+export async function encodeLanguageModel(
+  model: LanguageModel,
+  options: SaveLanguageModelOptions = {},
+): Promise<Uint8Array> {
+  return encodeLayerCheckpoint(...fileContents(model, options));
+}
+
+function fileContents(
+  model: LanguageModel,
+  { training, ...write }: SaveLanguageModelOptions,
+): [LayerContents, WriteLayerOptions] {
   const own = model.parameters().filter(({ name }) => !name.startsWith(layerPrefix));
   const metadata = { [metadataKey]: JSON.stringify({ window: model.config.window, training }) };
-  await writeLayerCheckpoint(
-    path,
+  return [
     { ...model.layer.contents(), prefix: layerPrefix },
     { ...write, metadata, entries: own.map(({ name, tensor }) => deviceEntry(name, tensor)) },
-  );
+  ];
 }
 
 /**

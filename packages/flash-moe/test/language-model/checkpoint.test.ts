@@ -4,7 +4,11 @@ import { join } from "node:path";
 import type { Backend } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { loadLanguageModel, saveLanguageModel } from "../../src/language-model/checkpoint.js";
+import {
+  encodeLanguageModel,
+  loadLanguageModel,
+  saveLanguageModel,
+} from "../../src/language-model/checkpoint.js";
 import { contextIds } from "../../src/language-model/contexts.js";
 import { FlashMoE } from "../../src/layer/flash-moe.js";
 import { train } from "../../src/training/train.js";
@@ -41,6 +45,15 @@ it("the same model always makes the same file", async () => {
   const again = join(folder, "again.safetensors");
   await saveLanguageModel(again, await tinyModel(backend));
   expect(readFileSync(again).equals(readFileSync(path))).toBe(true);
+});
+
+it("encoded in memory it is the same file, which loads from its bytes", async () => {
+  const model = await tinyModel(backend);
+  await saveLanguageModel(path, model, { training: { seed: 1, steps: 0 } });
+  const bytes = await encodeLanguageModel(model, { training: { seed: 1, steps: 0 } });
+  expect(readFileSync(path).equals(bytes)).toBe(true);
+  const { model: loaded } = await loadLanguageModel(bytes, { backend });
+  expect(await weightsOf(loaded)).toEqual(await weightsOf(model));
 });
 
 it("its layer is a checkpoint of its own, under a prefix", async () => {
