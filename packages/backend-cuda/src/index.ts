@@ -1,1 +1,2 @@
+export type { CudaOptions } from "./options.js";
 export { cuda } from "./provider.js";

@@ -1,19 +1,78 @@
-import { type Backend, type BackendProvider, FlashMoeError, type ProbeResult } from "@flash-moe/core";
-import { describeDriver } from "./detect.js";
+import {
+  type Backend,
+  type BackendProvider,
+  type Capabilities,
+  defineBackend,
+  FlashMoeError,
+  type ProbeResult,
+} from "@flash-moe/core";
+import type { Addon, NativeDevice, NativeDeviceInfo } from "./addon.js";
+import { type Availability, findDevice } from "./availability.js";
+import type { CudaBuffer } from "./cuda-buffer.js";
+import { createImplementation } from "./implementation.js";
+import { toFlashMoeError } from "./native-error.js";
+import { type CudaOptions, checkOptions } from "./options.js";
 
-/** CUDA, in Node on an NVIDIA GPU. This version cannot be opened: it has no kernels. */
-export const cuda: BackendProvider = {
-  name: "cuda",
+const name = "cuda";
 
-  async probe(): Promise<ProbeResult> {
-    return { available: false, reason: unavailable() };
+/** CUDA, in Node.js on an NVIDIA GPU. Nothing is loaded before it is asked for, and nothing is ever printed. */
+export const cuda: BackendProvider<CudaOptions> = {
+  name,
+
+  async probe(options: CudaOptions = {}): Promise<ProbeResult> {
+    let found: Availability;
+    try {
+      found = findDevice(options);
+    } catch (error) {
+      return { available: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+    if ("reason" in found) return { available: false, reason: found.reason };
+    const { addon, info } = found;
+    return { available: true, device: describe(addon, info), ...(addon.shim && { software: true }) };
   },
 
-  async open(): Promise<Backend> {
-    throw new FlashMoeError("UNAVAILABLE", unavailable());
+  /** INVALID_ARGUMENT for options that are not as described; UNAVAILABLE, with the reason that `probe` gives. */
+  async open(options: CudaOptions = {}): Promise<Backend> {
+    checkOptions(options);
+    const found = findDevice(options);
+    if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
+    const { addon, info, index } = found;
+    const device = openDevice(addon, index, options);
+    return defineBackend<CudaBuffer>(
+      {
+        name,
+        device: describe(addon, info),
+        capabilities: { ...capabilities, maxBufferBytes: device.totalBytes },
+        memoryLimitBytes: options.memoryLimitBytes ?? device.freeBytes,
+      },
+      (runtime) => createImplementation(device, runtime),
+    );
   },
 };
 
-function unavailable(): string {
-  return `this version of @flash-moe/backend-cuda contains no kernels yet, use another backend (${describeDriver()})`;
+function openDevice(addon: Addon, index: number, { graphs = true }: CudaOptions): NativeDevice {
+  try {
+    return addon.open({ device: index, graphs });
+  } catch (error) {
+    throw toFlashMoeError(error);
+  }
 }
+
+function describe({ shim }: Addon, info: NativeDeviceInfo): string {
+  const { computeCapability } = info;
+  if (shim) return info.name;
+  return `${info.name} (compute capability ${Math.floor(computeCapability / 10)}.${computeCapability % 10})`;
+}
+
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "maxBufferBytes"> = {
+  dtypes: {
+    f32: new Set(["storage", "arithmetic"]),
+    f16: new Set(["storage", "arithmetic", "accelerated"]),
+    bf16: new Set(["storage", "arithmetic", "accelerated"]),
+  },
+  deterministic: true,
+  maxKeysPerAxis: 4096,
+  timestamps: true,
+  // On tensor cores, whose operands have 16 bits.
+  mlpIntermediate: "storage",
+};
