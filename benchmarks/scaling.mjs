@@ -3,12 +3,11 @@
 // T = 64 tokens, H = 256, k = 32, N = 4,096, 65,536 and 1,048,576, f32. The three layers are measured in turn,
 // round after round, so that what else the machine does falls on all of them; medians over the rounds. Prints a
 // table and stores it, with the machine and the commit, in results/.
-import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
-import { fileURLToPath } from "node:url";
 import { SeededRandom } from "@flash-moe/core";
 import { FlashMoE, openBackend } from "flash-moe";
+import { describeCommit, describeMachine } from "./machine.mjs";
+import { printTable } from "./print-table.mjs";
 import { fitExponent, median } from "./statistics.mjs";
 
 const tokens = 64;
@@ -96,13 +95,7 @@ function print(rows) {
     ...milliseconds.map((time) => `${time.toFixed(2)} ms`),
     exponent.toFixed(2),
   ]);
-  const widths = header.map((_, column) => Math.max(...[header, ...table].map((row) => row[column].length)));
-  for (const row of [header, ...table]) {
-    const cells = row.map((cell, column) =>
-      column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]),
-    );
-    console.log(cells.join("   "));
-  }
+  printTable([header, ...table]);
 }
 
 /** @param {unknown} rows */
@@ -119,28 +112,9 @@ function store(rows) {
     experts,
     rounds,
     results: rows,
-    machine: {
-      cpu: cpus()[0]?.model ?? "unknown",
-      cores: cpus().length,
-      memoryBytes: totalmem(),
-      platform: `${process.platform} ${process.arch}`,
-      node: process.version,
-    },
-    commit: commit(),
+    machine: describeMachine(),
+    commit: describeCommit(),
   };
   writeFileSync(file, `${JSON.stringify(contents, undefined, 2)}\n`);
   console.log(`\nstored in benchmarks/results/scaling-${backend.name}.json`);
-}
-
-function commit() {
-  const git = (/** @type {string[]} */ ...args) =>
-    execFileSync("git", args, { cwd: fileURLToPath(new URL(".", import.meta.url)), encoding: "utf8" }).trim();
-  try {
-    return (
-      git("rev-parse", "HEAD") +
-      (git("status", "--porcelain", "--", "../packages") === "" ? "" : " and changes")
-    );
-  } catch {
-    return "unknown";
-  }
 }
