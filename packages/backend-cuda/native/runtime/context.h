@@ -49,6 +49,9 @@ class Context {
   virtual const DeviceLimits& limits() const = 0;
   // Kernels count ids that are out of range here with atomicAdd; the backend looks at the next await.
   virtual uint32_t* id_errors() const = 0;
+  // Around each launch, where kernels are timed.
+  virtual void launching(const char*) {}
+  virtual void launched() {}
 
  protected:
   friend class Scratch;

@@ -43,6 +43,7 @@ void launch(Context& context, const char* name, void (*kernel)(Parameters...), i
   }
   const void* function = reinterpret_cast<const void*>(kernel);
   if (shared_bytes > 0) allow_shared_memory(function, shared_bytes);
+  context.launching(name);
 #ifdef FLASH_MOE_SHIM
   using Values = ShimArguments<Parameters...>;
   const Values values{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
@@ -60,6 +61,7 @@ void launch(Context& context, const char* name, void (*kernel)(Parameters...), i
       values);
 #endif
   if (error != cudaSuccess) launch_failed(error, name, blocks, threads, shared_bytes);
+  context.launched();
 }
 
 }  // namespace flash_moe
