@@ -7,11 +7,12 @@ import { FlashMoE } from "flash-moe";
 
 /**
  * @param {import("flash-moe").Backend} backend @param {Problem} problem @param {"layer" | "routed"} part
- * @returns {Promise<import("./onnxruntime.mjs").Runner & { backward(): Promise<void>, peakBytes(): number }>}
+ * @returns {Promise<import("./local-contender.mjs").Runner & { backward(): Promise<void>, peakBytes(): number }>}
  */
 export async function flashMoeRunner(backend, problem, part) {
   const { tokens, hiddenSize, intermediateSize, numExperts, topK, keys } = problem;
-  const upload = (/** @type {Float32Array} */ data, /** @type {number[]} */ shape) => backend.upload(data, shape);
+  const upload = (/** @type {Float32Array} */ data, /** @type {number[]} */ shape) =>
+    backend.upload(data, shape);
   const router = new CartesianRouter(
     { hiddenSize, keysX: keys, keysY: keys, topK, norm: "none", normalizeWeights: false },
     { weight: upload(problem.router, [2 * keys, hiddenSize]) },
@@ -54,7 +55,10 @@ export async function flashMoeRunner(backend, problem, part) {
   const record = () => {
     if (layer !== undefined) {
       const recording = layer.record(states);
-      return { backward: () => recording.backward(gradOutput, { tables }).dispose(), dispose: () => recording.dispose() };
+      return {
+        backward: () => recording.backward(gradOutput, { tables }).dispose(),
+        dispose: () => recording.dispose(),
+      };
     }
     const recording = router.record(states);
     return {

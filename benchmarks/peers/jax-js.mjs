@@ -5,7 +5,7 @@ import { transpose } from "./problem.mjs";
 
 /**
  * @param {"wasm" | "webgpu"} device @param {Problem} problem @param {"layer" | "routed"} part
- * @returns {Promise<import("./onnxruntime.mjs").Runner>}
+ * @returns {Promise<import("./local-contender.mjs").Runner>}
  */
 export async function jaxRunner(device, problem, part) {
   const jax = await import("@jax-js/jax");

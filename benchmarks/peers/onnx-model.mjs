@@ -173,7 +173,11 @@ class GraphBuilder {
   }
 
   encode() {
-    const model = { irVersion: 8, opsets: [{ domain: "", version: 17 }], graph: { name: "layer", ...this.#graph } };
+    const model = {
+      irVersion: 8,
+      opsets: [{ domain: "", version: 17 }],
+      graph: { name: "layer", ...this.#graph },
+    };
     return schema.lookupType("Model").encode(model).finish();
   }
 

@@ -2,11 +2,7 @@
 // onnxruntime-web (WebAssembly).
 import { onnxModel } from "./onnx-model.mjs";
 
-/**
- * @typedef {import("./problem.mjs").Problem} Problem
- * @typedef {{ forward(): Promise<void>, output(): Promise<Float32Array>, ids(): Promise<ArrayLike<number>>,
- *   gradient?(): Promise<void>, release(): Promise<void> }} Runner
- */
+/** @typedef {import("./problem.mjs").Problem} Problem */
 
 /** A model of at most 2 GiB holds its tables; larger ones are given with every call, without a copy on the CPU. */
 const modelLimitBytes = 2 ** 31 - 2 ** 26;
@@ -14,7 +10,7 @@ const modelLimitBytes = 2 ** 31 - 2 ** 26;
 /**
  * @param {"node-cpu" | "node-webgpu" | "web-wasm"} kind @param {number} threads
  * @param {Problem} problem @param {"layer" | "routed"} part
- * @returns {Promise<Runner>}
+ * @returns {Promise<import("./local-contender.mjs").Runner>}
  */
 export async function onnxruntimeRunner(kind, threads, problem, part) {
   const ort =

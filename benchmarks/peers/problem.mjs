@@ -13,7 +13,7 @@ export function describeSize(/** @type {Size} */ { tokens, hiddenSize, numExpert
 
 /** Weights scaled so that every product is of order one. @param {Size} size */
 export function makeProblem(size) {
-  const { tokens, hiddenSize, numExperts, topK } = size;
+  const { tokens, hiddenSize, numExperts } = size;
   const keys = Math.sqrt(numExperts);
   const intermediateSize = 2 * hiddenSize;
   const scale = 1 / Math.sqrt(hiddenSize);

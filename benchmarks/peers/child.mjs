@@ -1,7 +1,8 @@
-// One library in a process of its own, told by contender.mjs what to do: { prepare }, { output }, { time }.
+// One library in a process of its own, told by child-contender.mjs what to do.
 import { installBrowserWorker } from "./browser-worker.mjs";
 import { flashMoeRunner } from "./flash-moe.mjs";
 import { jaxRunner } from "./jax-js.mjs";
+import { LocalContender } from "./local-contender.mjs";
 import { onnxruntimeRunner } from "./onnxruntime.mjs";
 import { makeProblem } from "./problem.mjs";
 
@@ -9,7 +10,7 @@ const [library, threadsText, sizeText] = process.argv.slice(2);
 const threads = Number(threadsText);
 const problem = makeProblem(JSON.parse(sizeText));
 
-/** @type {Record<string, (part: "layer" | "routed") => Promise<import("./onnxruntime.mjs").Runner>>} */
+/** @type {Record<string, (part: "layer" | "routed") => Promise<import("./local-contender.mjs").Runner>>} */
 const libraries = {
   "flash-moe wasm": async (part) => {
     const { wasm } = await import("@flash-moe/backend-wasm");
@@ -23,28 +24,11 @@ const libraries = {
   },
 };
 
-/** @type {import("./onnxruntime.mjs").Runner | undefined} */
-let runner;
-
-const answers = {
-  /** @param {"layer" | "routed"} part */
-  prepare: async (part) => {
-    await runner?.release();
-    runner = await libraries[library](part);
-    return Object.keys(runner);
-  },
-  output: async () => ({ output: await runner.output(), ids: Int32Array.from(await runner.ids()) }),
-  /** Milliseconds a call. @param {{ operation: string, calls: number }} work */
-  time: async ({ operation, calls }) => {
-    const start = performance.now();
-    for (let call = 0; call < calls; call++) await runner[operation]();
-    return (performance.now() - start) / calls;
-  },
-};
+const contender = new LocalContender(library, libraries[library]);
 
 process.on("message", async ({ question, value }) => {
   try {
-    process.send({ answer: await answers[question](value) });
+    process.send({ answer: await contender.ask(question, value) });
   } catch (error) {
     process.send({ error: error instanceof Error ? error.message : String(error) });
   }
