@@ -1,0 +1,77 @@
+// Purpose: the k best of X * Y pairs of keys and their routing weights, k <= 64, axes of up to 512 keys.
+// Equation: s_ij = (lx[i] - max lx) + (ly[j] - max ly), each operation one f32 operation; the k best by (s descending,
+//   rank of i, rank of j). Weight = exp(log_softmax(lx)[i] + log_softmax(ly)[j]), or exp(s) / sum exp(s) (normalize).
+// Shapes: logits [tokens, keys_x + keys_y], x keys first; ids and weights [tokens, top_k].
+// Parallelisation: a warp per token, V logits of each axis per lane; no barrier of the block. Each axis is cut to its best
+//   min(keys, k) by bisection on the keys' bits, both axes in the same steps, and ranked by counting; then the same
+//   for the pairs that can be among the best (device/staircase.h), of which LARGEST >= k decides the number.
+// Why: the logits are read once and stay in registers; a step of a bisection costs two instructions per key and one
+//   reduction. It begins at the worst lane's best key, which at least 32 keys reach, and ends as soon as a count
+//   fits, after some 8 steps of 32.
+#pragma once
+
+#include "device/staircase.h"
+
+namespace flash_moe {
+
+constexpr int router_staircase_threads = 128;
+
+template <int V, int LARGEST>
+__global__ void __launch_bounds__(router_staircase_threads)
+    router_staircase(const float* logits, int32_t* ids, float* weights, int64_t tokens, int keys_x, int keys_y,
+                     int top_k, bool normalize) {
+  constexpr int EACH = LARGEST > 32 ? 2 : 1;
+  FM_SHARED StaircaseLists all_lists[router_staircase_threads / 32];
+  const int lane = lane_id();
+  const int64_t token = (static_cast<int64_t>(blockIdx.x) * router_staircase_threads + threadIdx.x) / 32;
+  if (token >= tokens) return;
+  StaircaseLists& lists = all_lists[threadIdx.x / 32];
+  const float* const own = logits + token * (keys_x + keys_y);
+  const int sizes[2] = {keys_x, keys_y};
+  const int wanted[2] = {min(keys_x, top_k), min(keys_y, top_k)};
+
+  float values[2][V];
+#pragma unroll
+  for (int axis = 0; axis < 2; axis++) {
+#pragma unroll
+    for (int v = 0; v < V; v++) {
+      const int key = 32 * v + lane;
+      values[axis][v] = key < sizes[axis] ? own[axis * keys_x + key] : -INFINITY;
+    }
+  }
+  uint32_t keys[2][V];
+#pragma unroll
+  for (int axis = 0; axis < 2; axis++) {
+#pragma unroll
+    for (int v = 0; v < V; v++) {
+      keys[axis][v] = 32 * v + lane < sizes[axis] ? order_key(values[axis][v]) : no_key;
+    }
+  }
+  SelectLimit limits[2];
+  uint32_t best[2];
+  find_limits<2, V, EACH>(keys, wanted, limits, best);
+  float sums[2] = {};
+#pragma unroll
+  for (int axis = 0; axis < 2; axis++) {
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+      if (lane + 32 * e >= wanted[axis]) lists.keys[axis][lane + 32 * e] = no_key;
+    }
+    take_best<V>(keys[axis], limits[axis], [&](int n, int v) {
+      lists.keys[axis][n] = keys[axis][v];
+      lists.indices[axis][n] = marked_index(32 * v + lane, values[axis][v]);
+    });
+#pragma unroll
+    for (int v = 0; v < V; v++) sums[axis] += softmax_term(values[axis][v], key_value(best[axis]));
+  }
+  const float logs[2] = {log_of_sum(warp_sum(sums[0])), log_of_sum(warp_sum(sums[1]))};
+  __syncwarp();
+  rank_axis<EACH>(lists, 0, wanted[0], best[0]);
+  rank_axis<EACH>(lists, 1, wanted[1], best[1]);
+  __syncwarp();
+  const int64_t first = token * top_k;
+  write_best_pairs<LARGEST>(lists, wanted[0], wanted[1], logs,
+                            {ids + first, weights + first, keys_y, top_k, normalize});
+}
+
+}  // namespace flash_moe
