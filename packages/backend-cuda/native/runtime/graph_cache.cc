@@ -1,0 +1,48 @@
+#include "runtime/graph_cache.h"
+
+namespace flash_moe {
+
+RecordedCall& GraphCache::find(std::string_view key) {
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end()) {
+    shrink(seen_, most_seen - 1);
+    seen_.push_front({std::string(key), {}});
+    by_key_.emplace(seen_.front().key, seen_.begin());
+    return seen_.front().call;
+  }
+  const auto entry = found->second;
+  if (entry->call.graph) {
+    graphs_.splice(graphs_.begin(), graphs_, entry);
+  } else if (entry->call.worth_a_graph()) {
+    // It gets one now.
+    shrink(graphs_, most_graphs - 1);
+    graphs_.splice(graphs_.begin(), seen_, entry);
+  } else {
+    seen_.splice(seen_.begin(), seen_, entry);
+  }
+  return entry->call;
+}
+
+void GraphCache::clear(const RecordedCall* keep) noexcept {
+  shrink(graphs_, 0, keep);
+  shrink(seen_, 0, keep);
+}
+
+void GraphCache::shrink(Entries& entries, size_t most, const RecordedCall* keep) noexcept {
+  for (auto entry = entries.end(); entries.size() > most && entry != entries.begin();) {
+    --entry;
+    if (&entry->call == keep) continue;
+    drop(entry->call);
+    by_key_.erase(entry->key);
+    entry = entries.erase(entry);
+  }
+}
+
+void GraphCache::drop(RecordedCall& call) noexcept {
+  if (call.graph) cudaGraphExecDestroy(call.graph);
+  pool_.give(call.scratch, call.scratch_bytes, MemoryUseKind::scratch);
+  call.graph = nullptr;
+  call.scratch = nullptr;
+}
+
+}  // namespace flash_moe
