@@ -1,5 +1,5 @@
-// Compiles assembly/ with AssemblyScript, with and without relaxed SIMD, and writes both modules into
-// src/modules.generated.ts: pnpm --filter @flash-moe/backend-wasm kernels
+// Compiles assembly/ with AssemblyScript, with and without relaxed SIMD, and writes both modules, and the text of
+// worker/worker.js, into src/modules.generated.ts: pnpm --filter @flash-moe/backend-wasm kernels
 import { readFile, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -25,6 +25,9 @@ async function compile(feature) {
       "--runtime",
       "stub",
       "--importMemory",
+      // 4 GiB: a shared memory must say how large it may become.
+      "--maximumMemory",
+      "65536",
       "--noAssert",
       "-O3",
       "--converge",
@@ -46,19 +49,51 @@ async function compile(feature) {
   return binary;
 }
 
+/**
+ * Where the byte is that says whether the imported memory is shared: behind the names of the import. 1 is a memory
+ * with a maximum, 3 a shared one.
+ * @param {Uint8Array} binary
+ */
+function sharedFlagOffset(binary) {
+  const name = Buffer.from("\x03env\x06memory\x02", "latin1");
+  const offset = Buffer.from(binary).indexOf(name) + name.length;
+  if (offset < name.length || binary[offset] !== 1) throw new Error("the module does not import env.memory");
+  return offset;
+}
+
 /** The text of src/modules.generated.ts, as it has to be. */
 export async function generateModules() {
-  const plain = Buffer.from(await compile("simd")).toString("base64");
-  const relaxed = Buffer.from(await compile("relaxed-simd")).toString("base64");
-  return `// Made from assembly/ by compile-kernels.mjs; a test compares the two.
+  const plain = await compile("simd");
+  const relaxed = await compile("relaxed-simd");
+  const worker = await readFile(resolve(folder, "worker/worker.js"), "utf8");
+  // Comments and indentation stay out of the package.
+  const lines = worker.split("\n").map((line) => line.trim());
+  const code = lines.filter((line) => line !== "" && !/^(\/\/|\/\*|\*)/.test(line)).join("\n");
+  return `// Made from assembly/ and worker/ by compile-kernels.mjs; a test compares the two.
 
-/** The kernels, in base64. */
-export const plainModule: string =
-  "${plain}";
+/** A build of the kernels. */
+export interface EmbeddedModule {
+  /** The module, in base64. */
+  readonly base64: string;
+  /** Where its byte is that says whether the memory it imports is shared: 1 no, 3 yes. */
+  readonly sharedFlagOffset: number;
+}
+
+export const plainModule: EmbeddedModule = {
+  base64:
+    "${Buffer.from(plain).toString("base64")}",
+  sharedFlagOffset: ${sharedFlagOffset(plain)},
+};
 
 /** The same with relaxed SIMD: fused multiply-add. */
-export const relaxedModule: string =
-  "${relaxed}";
+export const relaxedModule: EmbeddedModule = {
+  base64:
+    "${Buffer.from(relaxed).toString("base64")}",
+  sharedFlagOffset: ${sharedFlagOffset(relaxed)},
+};
+
+/** What a worker thread runs. */
+export const workerSource: string = ${JSON.stringify(code)};
 `;
 }
 

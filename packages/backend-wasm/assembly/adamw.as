@@ -10,7 +10,9 @@
 // The work is bound by memory, and goes once through each array. With a compact gradient only the rows in use are
 // touched, so that a step on a table of a million rows costs what its used rows cost.
 
+import { bytesOf } from "./matmul";
 import { F16, F32, load1, load4, store1, store4 } from "./simd";
+import { partLength, smaller } from "./tasks";
 
 @inline
 function stepRange<T>(
@@ -72,11 +74,8 @@ function stepRange<T>(
   }
 }
 
-/**
- * Steps row ids[r] of the parameter with row r of the gradient, for r below `count`; `ids` 0: the first `count` rows.
- * Returns the first r whose id is not below `rows` (such rows are passed over), or -1.
- */
-function adamwOf<T>(
+/** Steps the rows that ids[begin] to ids[end - 1] name; the first r whose id is no row, or -1. */
+function stepRows<T>(
   rows: usize,
   columns: usize,
   parameter: usize,
@@ -85,7 +84,8 @@ function adamwOf<T>(
   second: usize,
   gradient: usize,
   ids: usize,
-  count: usize,
+  begin: usize,
+  end: usize,
   scale: f32,
   beta1: f32,
   rest1: f32,
@@ -97,8 +97,8 @@ function adamwOf<T>(
   epsilon: f32,
 ): i32 {
   let wrong: i32 = -1;
-  for (let r: usize = 0; r < count; r++) {
-    const id: usize = ids == 0 ? r : load<u32>(ids + r * 4);
+  for (let r = begin; r < end; r++) {
+    const id: usize = load<u32>(ids + r * 4);
     if (id >= rows) {
       if (wrong < 0) wrong = <i32>r;
       continue;
@@ -125,7 +125,64 @@ function adamwOf<T>(
   return wrong;
 }
 
-export function adamw(
+/** Steps all of `length` elements; a part is `perTask` of them, a multiple of four. */
+export function adamwDense(
+  dtype: i32,
+  length: usize,
+  parameter: usize,
+  master: usize,
+  first: usize,
+  second: usize,
+  gradient: usize,
+  scale: f32,
+  beta1: f32,
+  rest1: f32,
+  beta2: f32,
+  rest2: f32,
+  decay: f32,
+  stepSize: f32,
+  correction: f32,
+  epsilon: f32,
+  perTask: usize,
+  task: usize,
+  thread: usize,
+): void {
+  const begin = task * perTask;
+  const count = partLength(length, perTask, task);
+  parameter += begin * bytesOf(dtype);
+  if (master != 0) master += begin * 4;
+  first += begin * 4;
+  second += begin * 4;
+  gradient += begin * 4;
+  if (dtype == F32) {
+    stepRange<f32>(
+      count, parameter, master, first, second, gradient, scale, beta1, rest1, beta2, rest2, decay, stepSize,
+      correction, epsilon,
+    );
+  } else if (dtype == F16) {
+    stepRange<u16>(
+      count, parameter, master, first, second, gradient, scale, beta1, rest1, beta2, rest2, decay, stepSize,
+      correction, epsilon,
+    );
+  } else {
+    stepRange<i16>(
+      count, parameter, master, first, second, gradient, scale, beta1, rest1, beta2, rest2, decay, stepSize,
+      correction, epsilon,
+    );
+  }
+}
+
+/** 0 if the number at `count` is not one from 0 to `capacity`, else -1. */
+export function checkCount(count: usize, capacity: u32, task: usize, thread: usize): i32 {
+  return load<u32>(count) > capacity ? 0 : -1;
+}
+
+/**
+ * Steps row ids[r] of the parameter with row r of the gradient, for every r below the number at `count`, which is
+ * taken as one from 0 to `capacity`. A part is `perTask` of the ids. Returns the first r of the part whose id is not
+ * below `rows` (such rows are passed over), or -1.
+ */
+export function adamwRows(
   dtype: i32,
   rows: usize,
   columns: usize,
@@ -135,6 +192,7 @@ export function adamw(
   second: usize,
   gradient: usize,
   ids: usize,
+  capacity: usize,
   count: usize,
   scale: f32,
   beta1: f32,
@@ -145,69 +203,28 @@ export function adamw(
   stepSize: f32,
   correction: f32,
   epsilon: f32,
+  perTask: usize,
+  task: usize,
+  thread: usize,
 ): i32 {
+  const asked = load<i32>(count);
+  const used: usize = asked < 0 ? 0 : smaller(<usize>asked, capacity);
+  const begin = task * perTask;
+  const end = begin + partLength(used, perTask, task);
   if (dtype == F32) {
-    return adamwOf<f32>(
-      rows,
-      columns,
-      parameter,
-      master,
-      first,
-      second,
-      gradient,
-      ids,
-      count,
-      scale,
-      beta1,
-      rest1,
-      beta2,
-      rest2,
-      decay,
-      stepSize,
-      correction,
-      epsilon,
+    return stepRows<f32>(
+      rows, columns, parameter, master, first, second, gradient, ids, begin, end, scale, beta1, rest1, beta2, rest2,
+      decay, stepSize, correction, epsilon,
     );
   }
   if (dtype == F16) {
-    return adamwOf<u16>(
-      rows,
-      columns,
-      parameter,
-      master,
-      first,
-      second,
-      gradient,
-      ids,
-      count,
-      scale,
-      beta1,
-      rest1,
-      beta2,
-      rest2,
-      decay,
-      stepSize,
-      correction,
-      epsilon,
+    return stepRows<u16>(
+      rows, columns, parameter, master, first, second, gradient, ids, begin, end, scale, beta1, rest1, beta2, rest2,
+      decay, stepSize, correction, epsilon,
     );
   }
-  return adamwOf<i16>(
-    rows,
-    columns,
-    parameter,
-    master,
-    first,
-    second,
-    gradient,
-    ids,
-    count,
-    scale,
-    beta1,
-    rest1,
-    beta2,
-    rest2,
-    decay,
-    stepSize,
-    correction,
-    epsilon,
+  return stepRows<i16>(
+    rows, columns, parameter, master, first, second, gradient, ids, begin, end, scale, beta1, rest1, beta2, rest2,
+    decay, stepSize, correction, epsilon,
   );
 }

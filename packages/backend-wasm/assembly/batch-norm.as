@@ -1,13 +1,23 @@
 // BatchNorm1d without affine parameters over [T, F], forward and backward, and the evaluation-mode normalisation that
 // `linear` takes. Statistics are sums over the tokens, kept in f64, one per feature: the rows stream through once per
 // pass in the order in which they lie in memory, while the sums stay in the cache. Mean and variance take two passes;
-// E[x^2] - E[x]^2 would cancel when the mean is large.
+// E[x^2] - E[x]^2 would cancel when the mean is large. A part is a slice of the features, over all tokens: no sum is
+// cut. In what follows `features` is the length of the slice, `leading` that of a stored row.
 
 import { F16, F32, load1, load4 } from "./simd";
 import { high64, low64 } from "./math";
+import { bytesOf } from "./matmul";
+import { partLength } from "./tasks";
 
-/** rstd = 1 / sqrt(variance + epsilon), f32 [F] from f32 [F]. */
-export function reciprocalDeviation(features: usize, variance: usize, epsilon: f64, rstd: usize): void {
+/** rstd = 1 / sqrt(variance + epsilon), f32 [F] from f32 [F]. One part. */
+export function reciprocalDeviation(
+  features: usize,
+  variance: usize,
+  epsilon: f64,
+  rstd: usize,
+  task: usize,
+  thread: usize,
+): void {
   for (let f: usize = 0; f < features; f++) {
     store<f32>(rstd + f * 4, <f32>(1 / Math.sqrt(<f64>load<f32>(variance + f * 4) + epsilon)));
   }
@@ -17,20 +27,22 @@ export function reciprocalDeviation(features: usize, variance: usize, epsilon: f
 export function normalize(
   tokens: usize,
   features: usize,
+  leading: usize,
   dtype: i32,
   input: usize,
   mean: usize,
   rstd: usize,
   output: usize,
 ): void {
-  if (dtype == F32) normalizeOf<f32>(tokens, features, input, mean, rstd, output);
-  else if (dtype == F16) normalizeOf<u16>(tokens, features, input, mean, rstd, output);
-  else normalizeOf<i16>(tokens, features, input, mean, rstd, output);
+  if (dtype == F32) normalizeOf<f32>(tokens, features, leading, input, mean, rstd, output);
+  else if (dtype == F16) normalizeOf<u16>(tokens, features, leading, input, mean, rstd, output);
+  else normalizeOf<i16>(tokens, features, leading, input, mean, rstd, output);
 }
 
 function normalizeOf<T>(
   tokens: usize,
   features: usize,
+  leading: usize,
   input: usize,
   mean: usize,
   rstd: usize,
@@ -46,18 +58,19 @@ function normalizeOf<T>(
       const centred = load1<T>(input + f * sizeof<T>()) - load<f32>(mean + f * 4);
       store<f32>(output + f * 4, centred * load<f32>(rstd + f * 4));
     }
-    input += features * sizeof<T>();
-    output += features * 4;
+    input += leading * sizeof<T>();
+    output += leading * 4;
   }
 }
 
 /**
  * The statistics of a batch: mean and biased variance into f32 [F], and the running ones moved towards them by
- * `momentum` (the variance by the unbiased one). `sums`: scratch, f64 [F].
+ * `momentum` (the variance by the unbiased one). `sums`: scratch, f64 [2 F].
  */
-export function batchStatistics(
+function batchStatistics(
   tokens: usize,
   features: usize,
+  leading: usize,
   dtype: i32,
   input: usize,
   momentum: f64,
@@ -68,7 +81,7 @@ export function batchStatistics(
   sums: usize,
 ): void {
   const count = <f64>tokens;
-  sumTokens(dtype, tokens, features, input, 0, sums);
+  sumTokens(dtype, tokens, features, leading, input, 0, sums);
   for (let f: usize = 0; f < features; f++) {
     const batch = load<f64>(sums + f * 8) / count;
     // Centred on the f64 mean: on its f32 rounding, the variance would gain the square of the rounding.
@@ -77,7 +90,7 @@ export function batchStatistics(
     const running = runningMean + f * 4;
     store<f32>(running, <f32>((1 - momentum) * <f64>load<f32>(running) + momentum * batch));
   }
-  sumTokens(dtype, tokens, features, input, sums, sums + features * 8);
+  sumTokens(dtype, tokens, features, leading, input, sums, sums + features * 8);
   for (let f: usize = 0; f < features; f++) {
     const batch = load<f64>(sums + (features + f) * 8) / count;
     store<f32>(variance + f * 4, <f32>batch);
@@ -87,21 +100,77 @@ export function batchStatistics(
   }
 }
 
+/**
+ * input [T, F] in `dtype`, output the same in f32, statistics f32 [F]. With `runningMean`, in training: the statistics
+ * of the batch are written and the running ones moved; without (0) they are read. `scratch`: 24 bytes a feature of a
+ * part, for each thread.
+ */
+export function batchNormForward(
+  tokens: usize,
+  features: usize,
+  dtype: i32,
+  input: usize,
+  mean: usize,
+  variance: usize,
+  epsilon: f64,
+  output: usize,
+  momentum: f64,
+  runningMean: usize,
+  runningVariance: usize,
+  perTask: usize,
+  scratch: usize,
+  task: usize,
+  thread: usize,
+): void {
+  const first = task * perTask;
+  const slice = partLength(features, perTask, task);
+  const sums = scratch + thread * perTask * 24;
+  const rstd = sums + perTask * 16;
+  const from = input + first * bytesOf(dtype);
+  const means = mean + first * 4;
+  const variances = variance + first * 4;
+  if (runningMean != 0) {
+    batchStatistics(
+      tokens,
+      slice,
+      features,
+      dtype,
+      from,
+      momentum,
+      means,
+      variances,
+      runningMean + first * 4,
+      runningVariance + first * 4,
+      sums,
+    );
+  }
+  reciprocalDeviation(slice, variances, epsilon, rstd, 0, 0);
+  normalize(tokens, slice, features, dtype, from, means, rstd, output + first * 4);
+}
+
 function sumTokens(
   dtype: i32,
   tokens: usize,
   features: usize,
+  leading: usize,
   input: usize,
   centre: usize,
   sums: usize,
 ): void {
-  if (dtype == F32) sumTokensOf<f32>(tokens, features, input, centre, sums);
-  else if (dtype == F16) sumTokensOf<u16>(tokens, features, input, centre, sums);
-  else sumTokensOf<i16>(tokens, features, input, centre, sums);
+  if (dtype == F32) sumTokensOf<f32>(tokens, features, leading, input, centre, sums);
+  else if (dtype == F16) sumTokensOf<u16>(tokens, features, leading, input, centre, sums);
+  else sumTokensOf<i16>(tokens, features, leading, input, centre, sums);
 }
 
 /** sums[f] = sum over the tokens of x, or with `centre` (f64 [F]) of (x - centre)^2. */
-function sumTokensOf<T>(tokens: usize, features: usize, input: usize, centre: usize, sums: usize): void {
+function sumTokensOf<T>(
+  tokens: usize,
+  features: usize,
+  leading: usize,
+  input: usize,
+  centre: usize,
+  sums: usize,
+): void {
   memory.fill(sums, 0, features * 8);
   for (let t: usize = 0; t < tokens; t++) {
     let f: usize = 0;
@@ -126,13 +195,13 @@ function sumTokensOf<T>(tokens: usize, features: usize, input: usize, centre: us
       }
       store<f64>(sums + f * 8, load<f64>(sums + f * 8) + x);
     }
-    input += features * sizeof<T>();
+    input += leading * sizeof<T>();
   }
 }
 
 /**
  * gradInput (+)= rstd (d - mean over t of d - n mean over t of (d n)), n = (input - mean) rstd; in evaluation
- * (`training` false) gradInput (+)= rstd d. `sums`: scratch, f64 [2 F], used in training only.
+ * (`training` false) gradInput (+)= rstd d. `scratch`: 24 bytes a feature of a part, for each thread.
  */
 export function batchNormBackward(
   tokens: usize,
@@ -146,56 +215,33 @@ export function batchNormBackward(
   training: bool,
   gradInput: usize,
   accumulate: bool,
-  sums: usize,
+  perTask: usize,
+  scratch: usize,
+  task: usize,
+  thread: usize,
 ): void {
-  if (dtype == F32) {
-    backwardOf<f32>(
-      tokens,
-      features,
-      input,
-      mean,
-      variance,
-      epsilon,
-      gradOutput,
-      training,
-      gradInput,
-      accumulate,
-      sums,
-    );
-  } else if (dtype == F16) {
-    backwardOf<u16>(
-      tokens,
-      features,
-      input,
-      mean,
-      variance,
-      epsilon,
-      gradOutput,
-      training,
-      gradInput,
-      accumulate,
-      sums,
-    );
-  } else {
-    backwardOf<i16>(
-      tokens,
-      features,
-      input,
-      mean,
-      variance,
-      epsilon,
-      gradOutput,
-      training,
-      gradInput,
-      accumulate,
-      sums,
-    );
-  }
+  const slice = partLength(features, perTask, task);
+  const from = task * perTask * bytesOf(dtype);
+  const first = task * perTask * 4;
+  const sums = scratch + thread * perTask * 24;
+  if (dtype == F32) backwardOf<f32>(
+    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
+    gradInput + first, accumulate, sums,
+  );
+  else if (dtype == F16) backwardOf<u16>(
+    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
+    gradInput + first, accumulate, sums,
+  );
+  else backwardOf<i16>(
+    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
+    gradInput + first, accumulate, sums,
+  );
 }
 
 function backwardOf<T>(
   tokens: usize,
   features: usize,
+  leading: usize,
   input: usize,
   mean: usize,
   variance: usize,
@@ -214,8 +260,8 @@ function backwardOf<T>(
   memory.fill(sums, 0, features * 16);
   if (training) {
     for (let t: usize = 0; t < tokens; t++) {
-      const x = input + t * features * sizeof<T>();
-      const d = gradOutput + t * features * 4;
+      const x = input + t * leading * sizeof<T>();
+      const d = gradOutput + t * leading * 4;
       for (let f: usize = 0; f < features; f++) {
         const grad = <f64>load<f32>(d + f * 4);
         const n = normalized<T>(x, f, mean, scales);
@@ -226,8 +272,8 @@ function backwardOf<T>(
   }
   const share: f64 = 1 / <f64>tokens;
   for (let t: usize = 0; t < tokens; t++) {
-    const x = input + t * features * sizeof<T>();
-    const row = t * features * 4;
+    const x = input + t * leading * sizeof<T>();
+    const row = t * leading * 4;
     for (let f: usize = 0; f < features; f++) {
       let grad = <f64>load<f32>(gradOutput + row + f * 4);
       if (training) {

@@ -13,7 +13,7 @@ export function groupPairsScratchBytes(pairs: usize): usize {
 /**
  * Sorts the numbers of the `count` ids that are below `numExperts` into `pairs` (room for `count`), and writes the ids
  * in use, ascending, to `used` and where the pairs of each begin to `starts` (room for count + 1; the last entry is
- * the end). Returns how many ids are in use.
+ * the end). How many ids are in use goes to `usedCount`. One part: it is a small share of the backward.
  */
 export function groupPairs(
   count: usize,
@@ -22,8 +22,11 @@ export function groupPairs(
   pairs: usize,
   used: usize,
   starts: usize,
+  usedCount: usize,
   scratch: usize,
-): usize {
+  task: usize,
+  thread: usize,
+): void {
   const histogram = scratch;
   let from = scratch + digits * 4;
   let to = pairs;
@@ -44,17 +47,17 @@ export function groupPairs(
     from = to;
     to = swap;
   }
-  let usedCount: usize = 0;
+  let row: usize = 0;
   let last: u32 = 0;
   for (let p: usize = 0; p < length; p++) {
     const id = load<u32>(ids + load<u32>(pairs + p * 4) * 4);
     if (p > 0 && id == last) continue;
-    store<u32>(used + usedCount * 4, id);
-    store<u32>(starts + usedCount++ * 4, <u32>p);
+    store<u32>(used + row * 4, id);
+    store<u32>(starts + row++ * 4, <u32>p);
     last = id;
   }
-  store<u32>(starts + usedCount * 4, <u32>length);
-  return usedCount;
+  store<u32>(starts + row * 4, <u32>length);
+  store<u32>(usedCount, <u32>row);
 }
 
 function sortByDigit(

@@ -13,9 +13,10 @@
 // nothing. Long sums are cut every 256 pairs and the pieces added in order.
 
 import { activate, activationSlope } from "./activation";
-import { addRows, dotRows, firstWrongId, gather, listRows } from "./experts-forward";
+import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows } from "./experts-forward";
 import { addFourRows, addRow } from "./rows";
 import { F16, F32 } from "./simd";
+import { partLength } from "./tasks";
 
 const segment: usize = 256;
 
@@ -32,6 +33,7 @@ function backwardOf<T>(
   weights: usize,
   gradOutput: usize,
   gradHiddenStates: usize,
+  accumulateStates: bool,
   gradWeights: usize,
   accumulateWeights: bool,
   downCoefficients: usize,
@@ -48,7 +50,7 @@ function backwardOf<T>(
   for (let t: usize = 0; t < tokens; t++) {
     const count = listRows(topK, numExperts, ids, slots, rows);
     if (count < topK) {
-      if (wrong < 0) wrong = <i32>(t * topK) + firstWrongId(topK, numExperts, ids);
+      if (wrong < 0) wrong = <i32>(t * topK) + firstWrong(topK, numExperts, ids);
       if (gradWeights != 0 && !accumulateWeights) memory.fill(gradWeights, 0, topK * 4);
     }
     dotRows<T>(count, hiddenSize, x, down, rows, a);
@@ -66,6 +68,7 @@ function backwardOf<T>(
       v128.store(q + at, f32x4.mul(value, dot));
     }
     if (gradHiddenStates != 0) {
+      if (!accumulateStates) memory.fill(gradHiddenStates, 0, hiddenSize * 4);
       addRows<T>(count, hiddenSize, down, rows, w, gradHiddenStates);
       gradHiddenStates += hiddenSize * 4;
     }
@@ -96,8 +99,9 @@ function backwardOf<T>(
 
 /**
  * The first part. x and `gradOutput` [T, H] in f32, the tables [N, H] in `dtype`, `ids` [T, k] i32, `weights` [T, k]
- * f32. Outputs, each absent where it is 0: `gradHiddenStates` [T, H] is added to; `gradWeights` [T, k]; the
- * coefficients c and s [T, k] (both or neither). Returns the number of the first id that is not below N, or -1.
+ * f32. Outputs, each absent where it is 0: `gradHiddenStates` [T, H]; `gradWeights` [T, k]; the coefficients c and s
+ * [T, k] (both or neither). A part is `perTask` tokens. Returns the number of the first id of the part that is not
+ * below N, or -1.
  */
 export function expertsBackward(
   dtype: i32,
@@ -113,28 +117,49 @@ export function expertsBackward(
   weights: usize,
   gradOutput: usize,
   gradHiddenStates: usize,
+  accumulateStates: bool,
   gradWeights: usize,
   accumulateWeights: bool,
   downCoefficients: usize,
   upCoefficients: usize,
+  perTask: usize,
   scratch: usize,
+  task: usize,
+  thread: usize,
 ): i32 {
+  const first = task * perTask;
+  const count = partLength(tokens, perTask, task);
+  const states = first * hiddenSize * 4;
+  const pairs = first * topK * 4;
+  scratch += thread * expertsScratchBytes(topK, hiddenSize);
+  x += states;
+  ids += pairs;
+  weights += pairs;
+  gradOutput += states;
+  if (gradHiddenStates != 0) gradHiddenStates += states;
+  if (gradWeights != 0) gradWeights += pairs;
+  if (downCoefficients != 0) {
+    downCoefficients += pairs;
+    upCoefficients += pairs;
+  }
+  let wrong: i32;
   if (dtype == F32) {
-    return backwardOf<f32>(
-      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
-      gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+    wrong = backwardOf<f32>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput, gradHiddenStates,
+      accumulateStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+    );
+  } else if (dtype == F16) {
+    wrong = backwardOf<u16>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput, gradHiddenStates,
+      accumulateStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
+    );
+  } else {
+    wrong = backwardOf<i16>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput, gradHiddenStates,
+      accumulateStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
     );
   }
-  if (dtype == F16) {
-    return backwardOf<u16>(
-      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
-      gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
-    );
-  }
-  return backwardOf<i16>(
-    tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, gradOutput,
-    gradHiddenStates, gradWeights, accumulateWeights, downCoefficients, upCoefficients, scratch,
-  );
+  return wrong < 0 ? -1 : wrong + <i32>(first * topK);
 }
 
 @inline
@@ -182,12 +207,24 @@ function addPairs(
   }
 }
 
+/** The first of `rows` rows whose pairs begin at `pair` or later. */
+function firstRowFrom(pair: u32, rows: usize, starts: usize): usize {
+  let low: usize = 0;
+  let high = rows;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (load<u32>(starts + middle * 4) < pair) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /**
  * The second part, for one table: row r of what `groupPairs` found goes to row r of `gradient` (f32), or with `dense`
- * to row used[r]. `states`: x for down, gradOutput for up, f32 [T, H]. `sum`: scratch, f32 [H].
+ * to row used[r]. `states`: x for down, gradOutput for up, f32 [T, H]. `rows`: where the number of rows is. A part is
+ * the rows whose pairs begin among its `perTask` pairs. `scratch`: f32 [H] for each thread.
  */
 export function expertsTableGradient(
-  rows: usize,
   hiddenSize: usize,
   topK: u32,
   states: usize,
@@ -195,21 +232,29 @@ export function expertsTableGradient(
   pairs: usize,
   used: usize,
   starts: usize,
+  rows: usize,
   gradient: usize,
   dense: bool,
   accumulate: bool,
-  sum: usize,
+  perTask: usize,
+  scratch: usize,
+  task: usize,
+  thread: usize,
 ): void {
   const rowBytes = hiddenSize * 4;
-  for (let r: usize = 0; r < rows; r++) {
+  const sum = scratch + thread * rowBytes;
+  const count: usize = load<u32>(rows);
+  const first = firstRowFrom(<u32>(task * perTask), count, starts);
+  const last = firstRowFrom(<u32>((task + 1) * perTask), count, starts);
+  for (let r = first; r < last; r++) {
     const target = gradient + (dense ? <usize>load<u32>(used + r * 4) : r) * rowBytes;
     let p: usize = load<u32>(starts + r * 4);
     const end: usize = load<u32>(starts + r * 4, 4);
     if (!accumulate) {
-      const first = p + segment < end ? p + segment : end;
+      const cut = p + segment < end ? p + segment : end;
       memory.fill(target, 0, rowBytes);
-      addPairs(hiddenSize, topK, states, coefficients, pairs, p, first, target);
-      p = first;
+      addPairs(hiddenSize, topK, states, coefficients, pairs, p, cut, target);
+      p = cut;
     }
     while (p < end) {
       const next = p + segment < end ? p + segment : end;

@@ -6,16 +6,19 @@
 // size [T, k, H] exists. Sums are in f32 in the order of the slots.
 
 import { activate } from "./activation";
+import { convert } from "./convert";
+import { bytesOf } from "./matmul";
 import { addFourRows, addRow, dotFourRows } from "./rows";
-import { F16, F32 } from "./simd";
+import { BF16, F16, F32 } from "./simd";
+import { partLength, roundUp } from "./tasks";
 
-/** Bytes of scratch that the experts' kernels take per token: lists of up to k + 3 slots. */
-export function expertsScratchBytes(topK: usize): usize {
-  return (topK + 3) * 4 * lists;
+/** Bytes of scratch a thread needs, forward and backward: lists of up to k + 3 slots, and two rows. */
+export function expertsScratchBytes(topK: usize, hiddenSize: usize): usize {
+  return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4, 64);
 }
 
 /** Lists of one token: slot, row, dot products, coefficients. */
-const lists: usize = 6;
+export const lists: usize = 6;
 
 /**
  * Lists the slots of a token whose ids are below `numExperts`: their numbers and ids. Returns how many there are;
@@ -38,9 +41,23 @@ export function listRows(topK: usize, numExperts: u32, ids: usize, slots: usize,
 }
 
 /** The number of the first of `count` ids that is not below `numExperts`, or -1. */
-export function firstWrongId(count: usize, numExperts: u32, ids: usize): i32 {
+export function firstWrong(count: usize, numExperts: u32, ids: usize): i32 {
   for (let n: usize = 0; n < count; n++) if (load<u32>(ids + n * 4) >= numExperts) return <i32>n;
   return -1;
+}
+
+/** The same, in parts. */
+export function firstWrongId(
+  count: usize,
+  numExperts: u32,
+  ids: usize,
+  perTask: usize,
+  task: usize,
+  thread: usize,
+): i32 {
+  const first = task * perTask;
+  const wrong = firstWrong(partLength(count, perTask, task), numExperts, ids + first * 4);
+  return wrong < 0 ? -1 : wrong + <i32>first;
 }
 
 @inline
@@ -119,6 +136,9 @@ function forwardOf<T>(
   up: usize,
   ids: usize,
   weights: usize,
+  dtypeAddend: i32,
+  addend: usize,
+  dtypeOutput: i32,
   output: usize,
   scratch: usize,
 ): i32 {
@@ -127,19 +147,28 @@ function forwardOf<T>(
   const rows = slots + list;
   const a = rows + list;
   const coefficients = a + list;
+  const state = scratch + lists * list;
+  const sum = state + hiddenSize * 4;
   let wrong: i32 = -1;
   for (let t: usize = 0; t < tokens; t++) {
     const count = listRows(topK, numExperts, ids, slots, rows);
-    if (count < topK && wrong < 0) wrong = <i32>(t * topK) + firstWrongId(topK, numExperts, ids);
-    dotRows<T>(count, hiddenSize, x, down, rows, a);
+    if (count < topK && wrong < 0) wrong = <i32>(t * topK) + firstWrong(topK, numExperts, ids);
+    const from = isFloat<T>() ? x : state;
+    if (!isFloat<T>()) convert(hiddenSize, isSigned<T>() ? BF16 : F16, x, F32, state);
+    const to = dtypeOutput == F32 ? output : sum;
+    if (addend == 0) memory.fill(to, 0, hiddenSize * 4);
+    else convert(hiddenSize, dtypeAddend, addend, F32, to);
+    dotRows<T>(count, hiddenSize, from, down, rows, a);
     gather(count, slots, weights, coefficients);
     for (let n: usize = 0; n < count; n += 4) {
       const value = activate(activation, v128.load(a + n * 4));
       v128.store(coefficients + n * 4, f32x4.mul(value, v128.load(coefficients + n * 4)));
     }
-    addRows<T>(count, hiddenSize, up, rows, coefficients, output);
-    x += hiddenSize * 4;
-    output += hiddenSize * 4;
+    addRows<T>(count, hiddenSize, up, rows, coefficients, to);
+    if (dtypeOutput != F32) convert(hiddenSize, F32, sum, dtypeOutput, output);
+    x += hiddenSize * sizeof<T>();
+    if (addend != 0) addend += hiddenSize * bytesOf(dtypeAddend);
+    output += hiddenSize * bytesOf(dtypeOutput);
     ids += topK * 4;
     weights += topK * 4;
   }
@@ -147,8 +176,9 @@ function forwardOf<T>(
 }
 
 /**
- * Adds to `output` [T, H]. x and output in f32, the tables [N, H] in `dtype`, `ids` [T, k] i32, `weights` [T, k] f32.
- * Returns the number (t k + slot) of the first id that is not below N, which adds nothing, or -1.
+ * output = round(addend + the sum), [T, H]; addend 0: none. x and the tables [N, H] in `dtype`, `ids` [T, k] i32,
+ * `weights` [T, k] f32. A part is `perTask` tokens. Returns the number (t k + slot) of the first id of the part that is
+ * not below N, which adds nothing, or -1.
  */
 export function expertsForward(
   dtype: i32,
@@ -162,20 +192,39 @@ export function expertsForward(
   up: usize,
   ids: usize,
   weights: usize,
+  dtypeAddend: i32,
+  addend: usize,
+  dtypeOutput: i32,
   output: usize,
+  perTask: usize,
   scratch: usize,
+  task: usize,
+  thread: usize,
 ): i32 {
+  const first = task * perTask;
+  const count = partLength(tokens, perTask, task);
+  scratch += thread * expertsScratchBytes(topK, hiddenSize);
+  x += first * hiddenSize * bytesOf(dtype);
+  ids += first * topK * 4;
+  weights += first * topK * 4;
+  if (addend != 0) addend += first * hiddenSize * bytesOf(dtypeAddend);
+  output += first * hiddenSize * bytesOf(dtypeOutput);
+  let wrong: i32;
   if (dtype == F32) {
-    return forwardOf<f32>(
-      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, output, scratch,
+    wrong = forwardOf<f32>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, dtypeAddend, addend, dtypeOutput,
+      output, scratch,
+    );
+  } else if (dtype == F16) {
+    wrong = forwardOf<u16>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, dtypeAddend, addend, dtypeOutput,
+      output, scratch,
+    );
+  } else {
+    wrong = forwardOf<i16>(
+      count, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, dtypeAddend, addend, dtypeOutput,
+      output, scratch,
     );
   }
-  if (dtype == F16) {
-    return forwardOf<u16>(
-      tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, output, scratch,
-    );
-  }
-  return forwardOf<i16>(
-    tokens, hiddenSize, numExperts, topK, activation, x, down, up, ids, weights, output, scratch,
-  );
+  return wrong < 0 ? -1 : wrong + <i32>(first * topK);
 }

@@ -1,43 +1,40 @@
-// The matrix product of `linear` and of the shared MLP:
+// The matrix product of `linear` and of the shared MLP, one block of it:
 //
 //     C[rows, columns] (+)= op(A) op(B),   C in f32, A and B in any storage dtype
 //
-// Order of work, from outside: blocks of B (innerBlock x columnBlock, packed once, about the size of an L2 cache),
-// blocks of A (rowBlock x innerBlock, packed), panels of B (8 columns, 8 KiB: stays in L1 while all rows of A's block
-// pass over it), panels of A (4 rows). The inner kernel holds 4 x 8 sums in eight registers and reads both panels
-// from front to back. What is left of a sum between blocks of the inner dimension is in C, so the order of additions
-// depends on the sizes alone.
+// Order of work, from outside: slices of B (innerBlock x columns, packed once, about the size of an L2 cache), slices
+// of A (rowBlock x innerBlock, packed), panels of B (8 columns, 8 KiB: stays in L1 while all rows of A's slice pass
+// over it), panels of A (4 rows). The inner kernel holds 4 x 8 sums in eight registers and reads both panels from front
+// to back. What is left of a sum between slices of the inner dimension is in C, so the order of additions depends on
+// the inner size alone, and not on how C is cut into blocks.
 
 import { madd, F16, F32 } from "./simd";
 import { matvec } from "./matvec";
 import { pack, packLineOf } from "./matmul-pack";
+import { roundUp, smaller } from "./tasks";
 
 const rowBlock: usize = 64;
 const innerBlock: usize = 256;
-const columnBlock: usize = 512;
 const panelRows: usize = 4;
 const panelColumns: usize = 8;
 const tileBytes: usize = panelRows * panelColumns * 4;
 /** Up to so many rows, packing B costs more than it saves. */
 const fewRows: usize = 3;
 
+/** Whether a product of so many rows is made row by row. */
 @inline
-function roundUp(value: usize, multiple: usize): usize {
-  return ((value + multiple - 1) / multiple) * multiple;
+export function isFewRows(rows: usize): bool {
+  return rows <= fewRows;
 }
 
-@inline
-function smaller(a: usize, b: usize): usize {
-  return a < b ? a : b;
-}
-
-/** Bytes of scratch that `matmul` takes for these sizes. */
+/** Bytes of scratch that `multiplyBlock` takes for a block of these sizes, a multiple of 16. */
 export function matmulScratchBytes(rows: usize, inner: usize, columns: usize): usize {
-  if (rows <= fewRows) return 16 + inner * 4;
   const depth = smaller(inner, innerBlock);
   const linesA = roundUp(smaller(rows, rowBlock), panelRows);
-  const linesB = roundUp(smaller(columns, columnBlock), panelColumns);
-  return tileBytes + (linesA + linesB) * depth * 4;
+  const linesB = roundUp(columns, panelColumns);
+  const packed = tileBytes + (linesA + linesB) * depth * 4;
+  const line: usize = 16 + inner * 4;
+  return roundUp(isFewRows(rows) && line > packed ? line : packed, 16);
 }
 
 /** C's tile of 4 x 8 (+)= the product of a panel of A and a panel of B. `rowBytes`: from one row of C to the next. */
@@ -148,17 +145,19 @@ function packAny(
   else pack<i16>(source, leading, across, lines, depth, target, width, mean, rstd);
 }
 
+/** Bytes of a stored value. */
 @inline
-function bytesOf(dtype: i32): usize {
+export function bytesOf(dtype: i32): usize {
   return dtype == F32 ? 4 : 2;
 }
 
 /**
  * `a`: [rows, inner], stored rows `leadingA` apart, or [inner, rows] with `transposeA`; `b`: [inner, columns], or
- * [columns, inner] with `transposeB`; `c`: [rows, columns] in f32. `mean`, `rstd`: f32 [inner], or 0: then `a`
- * (not transposed) is taken as (a - mean) * rstd.
+ * [columns, inner] with `transposeB`, stored rows `leadingB` apart; `c`: [rows, columns] in f32, rows `rowBytes` apart.
+ * `mean`, `rstd`: f32 [inner], or 0: then `a` (not transposed) is taken as (a - mean) * rstd. `few`: row by row, which
+ * the whole product decides, not the block: the two ways differ in the last bits.
  */
-export function matmul(
+export function multiplyBlock(
   rows: usize,
   inner: usize,
   columns: usize,
@@ -168,24 +167,26 @@ export function matmul(
   transposeA: bool,
   dtypeB: i32,
   b: usize,
+  leadingB: usize,
   transposeB: bool,
   c: usize,
+  rowBytes: usize,
   accumulate: bool,
   mean: usize,
   rstd: usize,
+  few: bool,
   scratch: usize,
 ): void {
-  const rowBytes = columns * 4;
   if (inner == 0) {
-    if (!accumulate) memory.fill(c, 0, rows * rowBytes);
+    if (!accumulate) for (let row: usize = 0; row < rows; row++) memory.fill(c + row * rowBytes, 0, columns * 4);
     return;
   }
-  if (rows <= fewRows) {
+  if (few) {
     const line = scratch + 16;
     for (let row: usize = 0; row < rows; row++) {
       const x = a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
       packLine(dtypeA, x, transposeA ? leadingA : 1, inner, line, mean, rstd);
-      matvec(inner, columns, line, dtypeB, b, transposeB, c + row * rowBytes, accumulate, scratch);
+      matvec(inner, columns, line, dtypeB, b, leadingB, transposeB, c + row * rowBytes, accumulate, scratch);
     }
     return;
   }
@@ -193,42 +194,38 @@ export function matmul(
   const packedA = tile + tileBytes;
   const packedB =
     packedA + roundUp(smaller(rows, rowBlock), panelRows) * smaller(inner, innerBlock) * 4;
-  const leadingB = transposeB ? inner : columns;
-  for (let column: usize = 0; column < columns; column += columnBlock) {
-    const blockColumns = smaller(columns - column, columnBlock);
-    for (let k: usize = 0; k < inner; k += innerBlock) {
-      const depth = smaller(inner - k, innerBlock);
-      const startB = b + (transposeB ? column * leadingB + k : k * leadingB + column) * bytesOf(dtypeB);
-      packAny(dtypeB, startB, leadingB, !transposeB, blockColumns, depth, packedB, panelColumns, 0, 0);
-      const blockMean = mean == 0 ? 0 : mean + k * 4;
-      const blockRstd = rstd + k * 4;
-      for (let row: usize = 0; row < rows; row += rowBlock) {
-        const blockRows = smaller(rows - row, rowBlock);
-        const startA = a + (transposeA ? k * leadingA + row : row * leadingA + k) * bytesOf(dtypeA);
-        packAny(
-          dtypeA,
-          startA,
-          leadingA,
-          transposeA,
-          blockRows,
-          depth,
-          packedA,
-          panelRows,
-          blockMean,
-          blockRstd,
-        );
-        multiplyBlocks(
-          blockRows,
-          depth,
-          blockColumns,
-          packedA,
-          packedB,
-          c + row * rowBytes + column * 4,
-          rowBytes,
-          tile,
-          accumulate || k > 0,
-        );
-      }
+  for (let k: usize = 0; k < inner; k += innerBlock) {
+    const depth = smaller(inner - k, innerBlock);
+    const startB = b + (transposeB ? k : k * leadingB) * bytesOf(dtypeB);
+    packAny(dtypeB, startB, leadingB, !transposeB, columns, depth, packedB, panelColumns, 0, 0);
+    const blockMean: usize = mean == 0 ? 0 : mean + k * 4;
+    const blockRstd = rstd + k * 4;
+    for (let row: usize = 0; row < rows; row += rowBlock) {
+      const blockRows = smaller(rows - row, rowBlock);
+      const startA = a + (transposeA ? k * leadingA + row : row * leadingA + k) * bytesOf(dtypeA);
+      packAny(
+        dtypeA,
+        startA,
+        leadingA,
+        transposeA,
+        blockRows,
+        depth,
+        packedA,
+        panelRows,
+        blockMean,
+        blockRstd,
+      );
+      multiplyBlocks(
+        blockRows,
+        depth,
+        columns,
+        packedA,
+        packedB,
+        c + row * rowBytes,
+        rowBytes,
+        tile,
+        accumulate || k > 0,
+      );
     }
   }
 }

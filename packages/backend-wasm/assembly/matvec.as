@@ -4,22 +4,26 @@
 import { F16, F32 } from "./simd";
 import { addFourRows, addRow, dotFourRows } from "./rows";
 
-/** y[columns] (+)= x[inner] op(B); x and y in f32. `b` is [inner, columns], or [columns, inner] with `transposeB`. `spill`: 16 bytes of scratch. */
+/**
+ * y[columns] (+)= x[inner] op(B); x and y in f32. `b` is [inner, columns], or [columns, inner] with `transposeB`, its rows
+ * `leading` elements apart. `spill`: 16 bytes of scratch.
+ */
 export function matvec(
   inner: usize,
   columns: usize,
   x: usize,
   dtypeB: i32,
   b: usize,
+  leading: usize,
   transposeB: bool,
   y: usize,
   accumulate: bool,
   spill: usize,
 ): void {
   if (!accumulate) memory.fill(y, 0, columns * 4);
-  if (dtypeB == F32) matvecOf<f32>(inner, columns, x, b, transposeB, y, spill);
-  else if (dtypeB == F16) matvecOf<u16>(inner, columns, x, b, transposeB, y, spill);
-  else matvecOf<i16>(inner, columns, x, b, transposeB, y, spill);
+  if (dtypeB == F32) matvecOf<f32>(inner, columns, x, b, leading, transposeB, y, spill);
+  else if (dtypeB == F16) matvecOf<u16>(inner, columns, x, b, leading, transposeB, y, spill);
+  else matvecOf<i16>(inner, columns, x, b, leading, transposeB, y, spill);
 }
 
 function matvecOf<T>(
@@ -27,17 +31,18 @@ function matvecOf<T>(
   columns: usize,
   x: usize,
   b: usize,
+  leading: usize,
   transposeB: bool,
   y: usize,
   spill: usize,
 ): void {
-  if (transposeB) dotRows<T>(inner, columns, x, b, y, spill);
-  else sumRows<T>(inner, columns, x, b, y);
+  if (transposeB) dotRows<T>(inner, columns, x, b, leading, y, spill);
+  else sumRows<T>(inner, columns, x, b, leading, y);
 }
 
 /** y[n] += x . row n of B. */
-function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, y: usize, spill: usize): void {
-  const rowBytes = inner * sizeof<T>();
+function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, leading: usize, y: usize, spill: usize): void {
+  const rowBytes = leading * sizeof<T>();
   // Four sums at a time, through `spill`; where fewer are left, the first row is taken several times.
   for (let n: usize = 0; n < columns; n += 4) {
     const left = columns - n;
@@ -59,8 +64,8 @@ function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, y: usize, 
 }
 
 /** y += sum over k of x[k] row k of B. */
-function sumRows<T>(inner: usize, columns: usize, x: usize, b: usize, y: usize): void {
-  const rowBytes = columns * sizeof<T>();
+function sumRows<T>(inner: usize, columns: usize, x: usize, b: usize, leading: usize, y: usize): void {
+  const rowBytes = leading * sizeof<T>();
   let k: usize = 0;
   for (; k + 4 <= inner; k += 4) {
     const row = b + k * rowBytes;

@@ -1,28 +1,105 @@
-// What the shared MLP does between its matrix products, element by element, in place. All arrays are f32 of `count`
-// elements with room for a multiple of four.
+// The shared MLP up to its hidden activations, and their gradients, block by block of [tokens, I]. A block goes from the
+// products to the activation without leaving the cache:
+//
+//     forward     hidden = act(x gate^T) * (x up^T)
+//     backward    also dGate = dh * b * act'(a) and dUp = dh * act(a), with a and b the two products and dh = d down
 
 import { activate, activationSlope } from "./activation";
+import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock } from "./matmul";
+import { partLength, roundUp, smaller } from "./tasks";
 
-/** Forward: gate = act(gate) * up. */
-export function mlpGate(count: usize, activation: i32, gate: usize, up: usize): void {
-  for (let at: usize = 0; at < count * 4; at += 16) {
-    v128.store(gate + at, f32x4.mul(activate(activation, v128.load(gate + at)), v128.load(up + at)));
+/** Bytes of scratch a thread needs for blocks of these sizes and `products` of them at a time. */
+export function mlpScratchBytes(
+  blockTokens: usize,
+  hiddenSize: usize,
+  blockColumns: usize,
+  products: usize,
+): usize {
+  const block = blockTokens * roundUp(blockColumns, 4) * 4;
+  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns) + products * block;
+}
+
+/** Stores the first `count` (1 to 4) lanes. */
+@inline
+function storeLanes(at: usize, v: v128, count: usize): void {
+  if (count >= 4) {
+    v128.store(at, v);
+    return;
   }
+  store<f32>(at, f32x4.extract_lane(v, 0));
+  if (count > 1) store<f32>(at, f32x4.extract_lane(v, 1), 4);
+  if (count > 2) store<f32>(at, f32x4.extract_lane(v, 2), 8);
 }
 
 /**
- * Backward: from a = gate, b = up and dh, the gradient of act(a) * b, at once
- *
- *     gate = act(a) * b      up = da = dh * b * act'(a)      dh = db = dh * act(a)
+ * x [tokens, H]; `gate` and `up` [I, H], all in `dtype`; `hidden` [tokens, I] in f32. For the backward: `gradOutput`
+ * [tokens, H] and `down` [H, I] in `dtype`, `dGate` and `dUp` [tokens, I] in f32; for the forward they are 0.
  */
-export function mlpGateBackward(count: usize, activation: i32, gate: usize, up: usize, dh: usize): void {
-  for (let at: usize = 0; at < count * 4; at += 16) {
-    const a = v128.load(gate + at);
-    const b = v128.load(up + at);
-    const d = v128.load(dh + at);
-    const value = activate(activation, a);
-    v128.store(gate + at, f32x4.mul(value, b));
-    v128.store(up + at, f32x4.mul(f32x4.mul(d, b), activationSlope(activation, a)));
-    v128.store(dh + at, f32x4.mul(d, value));
+export function mlpHidden(
+  tokens: usize,
+  hiddenSize: usize,
+  intermediateSize: usize,
+  activation: i32,
+  dtype: i32,
+  x: usize,
+  gate: usize,
+  up: usize,
+  hidden: usize,
+  gradOutput: usize,
+  down: usize,
+  dGate: usize,
+  dUp: usize,
+  blockTokens: usize,
+  blockColumns: usize,
+  scratch: usize,
+  scratchBytes: usize,
+  task: usize,
+  thread: usize,
+): void {
+  scratch += thread * scratchBytes;
+  const across = (intermediateSize + blockColumns - 1) / blockColumns;
+  const token = (task / across) * blockTokens;
+  const column = (task % across) * blockColumns;
+  const height = partLength(tokens, blockTokens, task / across);
+  const width = smaller(intermediateSize - column, blockColumns);
+  const few = isFewRows(tokens);
+  const bytes = bytesOf(dtype);
+
+  // Rows of whole vectors; what is in the lanes beyond `width` is never stored.
+  const rowBytes = roundUp(blockColumns, 4) * 4;
+  const a = scratch + matmulScratchBytes(blockTokens, hiddenSize, blockColumns);
+  const b = a + blockTokens * rowBytes;
+  const dh = b + blockTokens * rowBytes;
+  const states = x + token * hiddenSize * bytes;
+  const row = column * hiddenSize * bytes;
+  multiplyBlock(
+    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + row, hiddenSize, true,
+    a, rowBytes, false, 0, 0, few, scratch,
+  );
+  multiplyBlock(
+    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, up + row, hiddenSize, true,
+    b, rowBytes, false, 0, 0, few, scratch,
+  );
+  if (gradOutput != 0) {
+    const d = gradOutput + token * hiddenSize * bytes;
+    multiplyBlock(
+      height, hiddenSize, width, dtype, d, hiddenSize, false, dtype, down + column * bytes, intermediateSize, false,
+      dh, rowBytes, false, 0, 0, few, scratch,
+    );
+  }
+  for (let r: usize = 0; r < height; r++) {
+    const to = ((token + r) * intermediateSize + column) * 4;
+    for (let c: usize = 0; c < width; c += 4) {
+      const at = r * rowBytes + c * 4;
+      const before = v128.load(a + at);
+      const factor = v128.load(b + at);
+      const value = activate(activation, before);
+      storeLanes(hidden + to + c * 4, f32x4.mul(value, factor), width - c);
+      if (gradOutput == 0) continue;
+      const d = v128.load(dh + at);
+      const slope = activationSlope(activation, before);
+      storeLanes(dGate + to + c * 4, f32x4.mul(f32x4.mul(d, factor), slope), width - c);
+      storeLanes(dUp + to + c * 4, f32x4.mul(d, value), width - c);
+    }
   }
 }

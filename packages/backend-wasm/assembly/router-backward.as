@@ -9,15 +9,16 @@
 
 import { high64, join32, low64 } from "./math";
 import { axisMax, axisSum, tokenWeights } from "./router-weights";
+import { partLength, roundUp } from "./tasks";
 
-/** Bytes of scratch that `routerSelectBackward` takes. */
+/** Bytes of scratch a thread needs. */
 export function routerBackwardScratchBytes(keysX: usize, keysY: usize, topK: usize): usize {
-  return (2 * (keysX + keysY) + topK) * 8;
+  return roundUp((2 * (keysX + keysY) + topK) * 8, 64);
 }
 
 /**
  * `logits`, `gradLogits` [T, X + Y] f32, `ids` [T, k] i32, `gradWeights` [T, k] f32. Returns the number (t k + slot)
- * of the first id that is not below X * Y, which counts as absent, or -1.
+ * of the first id of the part that is not below X * Y, which counts as absent, or -1. A part is `perTask` tokens.
  */
 export function routerSelectBackward(
   tokens: usize,
@@ -30,13 +31,22 @@ export function routerSelectBackward(
   gradWeights: usize,
   gradLogits: usize,
   accumulate: bool,
+  perTask: usize,
   scratch: usize,
+  task: usize,
+  thread: usize,
 ): i32 {
-  const weights = scratch;
+  const first = task * perTask;
+  const count = partLength(tokens, perTask, task);
+  logits += first * (keysX + keysY) * 4;
+  gradLogits += first * (keysX + keysY) * 4;
+  ids += first * topK * 4;
+  gradWeights += first * topK * 4;
+  const weights = scratch + thread * routerBackwardScratchBytes(keysX, keysY, topK);
   const sums = weights + topK * 8;
   const terms = sums + (keysX + keysY) * 8;
   let wrong: i32 = -1;
-  for (let t: usize = 0; t < tokens; t++) {
+  for (let t = first; t < first + count; t++) {
     const logitsY = logits + keysX * 4;
     const maxX = axisMax(logits, keysX);
     const maxY = axisMax(logitsY, keysY);

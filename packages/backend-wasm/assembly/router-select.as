@@ -10,20 +10,16 @@
 
 import { orderedBits, rankAxis, rankedKey, rankedLogit, rankingCapacity } from "./router-rank";
 import { axisMax, axisSum, tokenWeights } from "./router-weights";
+import { partLength, roundUp, smaller } from "./tasks";
 
-@inline
-function smaller(a: usize, b: usize): usize {
-  return a < b ? a : b;
-}
-
-/** Bytes of scratch that `routerSelect` takes. */
+/** Bytes of scratch a thread needs. */
 export function routerSelectScratchBytes(keysX: usize, keysY: usize, topK: usize): usize {
   const rows = smaller(keysX, topK);
   const columns = smaller(keysY, topK);
   const capacityX = rankingCapacity(keysX, rows);
   const capacityY = rankingCapacity(keysY, columns);
   const spare = spareEntries(keysX, keysY, rows, columns);
-  return (capacityX + capacityY + spare + rows + topK) * 8 + (rows + columns + rows) * 4;
+  return roundUp((capacityX + capacityY + spare + rows + topK) * 8 + (rows + columns + rows) * 4, 64);
 }
 
 /** Sorting either axis takes as much room again. */
@@ -68,7 +64,7 @@ function distances(ranking: usize, count: usize, target: usize): void {
   for (let r: usize = 0; r < count; r++) store<f32>(target + r * 4, rankedLogit(ranking, r) - best);
 }
 
-/** `logits` [T, X + Y] f32; `ids` [T, k] i32; `weights` [T, k] f32. */
+/** `logits` [T, X + Y] f32; `ids` [T, k] i32; `weights` [T, k] f32. A part is `perTask` tokens. */
 export function routerSelect(
   tokens: usize,
   keysX: u32,
@@ -78,8 +74,17 @@ export function routerSelect(
   logits: usize,
   ids: usize,
   weights: usize,
+  perTask: usize,
   scratch: usize,
+  task: usize,
+  thread: usize,
 ): void {
+  const first = task * perTask;
+  const count = partLength(tokens, perTask, task);
+  logits += first * (keysX + keysY) * 4;
+  ids += first * topK * 4;
+  weights += first * topK * 4;
+  scratch += thread * routerSelectScratchBytes(keysX, keysY, topK);
   const rows = smaller(keysX, topK);
   const columns = smaller(keysY, topK);
   const rankingX = scratch;
@@ -90,7 +95,7 @@ export function routerSelect(
   const distanceX = weights64 + topK * 8;
   const distanceY = distanceX + rows * 4;
   const taken = distanceY + columns * 4;
-  for (let t: usize = 0; t < tokens; t++) {
+  for (let t: usize = 0; t < count; t++) {
     const logitsY = logits + keysX * 4;
     rankAxis(logits, keysX, rows, rankingX, spare);
     rankAxis(logitsY, keysY, columns, rankingY, spare);

@@ -6,6 +6,7 @@
 /** Dtype numbers as the host passes them. */
 export const F32 = 0;
 export const F16 = 1;
+export const BF16 = 2;
 
 /** a * b + c. One rounding where the engine has relaxed SIMD and the processor a fused multiply-add, else two. */
 @inline

@@ -2,6 +2,7 @@ import {
   type BackendImplementation,
   type BackendRuntime,
   bytesPerElement,
+  type DType,
   FlashMoeError,
   giveWay,
   hostArray,
@@ -9,9 +10,9 @@ import {
   type OpName,
   type TypedArray,
 } from "@flash-moe/core";
-import type { Kernels } from "./kernels.js";
-import type { LinearMemory } from "./linear-memory.js";
+import type { Instance } from "./instance.js";
 import type { OpContext } from "./op-context.js";
+import { OpPlan } from "./op-plan.js";
 import { adamw } from "./ops/adamw.js";
 import { batchNormBackward, batchNormForward } from "./ops/batch-norm.js";
 import { expertsBackward } from "./ops/experts-backward.js";
@@ -19,17 +20,18 @@ import { expertsForward } from "./ops/experts-forward.js";
 import { linear } from "./ops/linear.js";
 import { mlpBackward, mlpForward } from "./ops/mlp.js";
 import { routerSelectBackward, routerSelectForward } from "./ops/router-select.js";
+import { byteTime, tasksOf, thingsPerTask } from "./partition.js";
+import { makeStep, runStep, type Step } from "./step.js";
+import { CallingThread } from "./threads/calling-thread.js";
 import { byteLengthOf, elementAddress, type WasmBuffer } from "./wasm-buffer.js";
 
-/** One instance of the module, and the memory that it works on. */
-export interface Instance {
-  readonly kernels: Kernels;
-  readonly memory: LinearMemory;
-}
+/** Parts of memory in a step are cut at multiples of this. */
+const partBytes = 4096;
 
 /**
- * The ops over one instance. Each runs when it is called, so submission order is kept and there is never anything to
- * wait for.
+ * The ops over one instance. Each says its steps; these run at once on the calling thread, or go to the worker threads
+ * where there are some. Memory is given back and taken again as calls are made, not as steps run: all that touches it
+ * is in the same queue, in the order of the calls.
  */
 export function createImplementation(
   runtime: BackendRuntime,
@@ -37,17 +39,45 @@ export function createImplementation(
 ): BackendImplementation<WasmBuffer> {
   // Forgotten at the end: the memory, which never shrinks, goes back to the engine with the last reference to it.
   let instance: Instance | undefined = opened;
+  const callingThread = new CallingThread();
 
   function use(): Instance {
     if (instance === undefined) throw new FlashMoeError("DISPOSED", "the WebAssembly memory has been freed");
     return instance;
   }
 
+  function run(steps: readonly Step[], microseconds: number): void {
+    const { crew, kernels, memory } = use();
+    if (crew !== undefined && !(crew.idle && callingThread.takes(microseconds))) {
+      crew.submit(steps);
+      return;
+    }
+    const valueAt = (address: number): number => new Int32Array(memory.memory.buffer, address, 1)[0];
+    for (const step of steps) {
+      const error = runStep(step, kernels, valueAt);
+      if (error !== undefined) runtime.fail(error);
+    }
+  }
+
   function bind<Name extends OpName>(
     name: Name,
     op: (call: OpCalls<WasmBuffer>[Name], context: OpContext) => void,
   ): (call: OpCalls<WasmBuffer>[Name]) => void {
-    return (call) => runOp(name, use(), runtime, (context) => op(call, context));
+    return (call) => {
+      const plan = new OpPlan(name, use(), runtime.budget);
+      try {
+        op(call, plan);
+        run(plan.steps, plan.microseconds);
+      } finally {
+        plan.release();
+      }
+    };
+  }
+
+  async function end(): Promise<void> {
+    const crew = instance?.crew;
+    instance = undefined;
+    await crew?.close();
   }
 
   return {
@@ -67,97 +97,76 @@ export function createImplementation(
       const { memory } = use();
       const bytes = length * bytesPerElement(dtype);
       const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
+      const { untouchedFrom } = memory;
       const address = memory.allocate(bytes, what);
-      if (zeroed) memory.bytes(address, bytes).fill(0);
+      if (zeroed && address < untouchedFrom && bytes > 0) {
+        const perTask = thingsPerTask(bytes, byteTime, partBytes);
+        run([makeStep("clear", tasksOf(bytes, perTask), [address, bytes, perTask])], bytes * byteTime);
+      }
       return { dtype, length, address };
     },
     free(buffer) {
       instance?.memory.release(buffer.address, byteLengthOf(buffer));
     },
     write(buffer, data, offset) {
+      const { crew, memory } = use();
       // As bytes: a copy of floats may change the bits of a NaN.
       const source = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      use().memory.bytes(elementAddress(buffer, offset), source.length).set(source);
+      const store = (bytes: Uint8Array): void =>
+        memory.bytes(elementAddress(buffer, offset), bytes.length).set(bytes);
+      callingThread.takes(source.length * byteTime, true);
+      if (crew === undefined || crew.idle) return store(source);
+      const copy = engineMemory(() => source.slice(), "the copy that write takes", source.length);
+      crew.doInTurn(() => store(copy));
     },
     async read(buffer, offset, length) {
-      const copy = readCopy(use().memory, buffer, offset, length);
-      await giveWay();
-      return copy;
+      const { crew, memory } = use();
+      const bytes = length * bytesPerElement(buffer.dtype);
+      const address = elementAddress(buffer, offset);
+      if (crew === undefined || (crew.idle && callingThread.takes(bytes * byteTime))) {
+        crew?.deliverReport();
+        const copy = engineMemory(() => hostArray(buffer.dtype, length), "the copy that read returns", bytes);
+        new Uint8Array(copy.buffer).set(memory.bytes(address, bytes));
+        if (crew === undefined) await giveWay();
+        return copy;
+      }
+      return asElements(buffer.dtype, await crew.read(address, bytes));
     },
     copy(source, target) {
-      const { memory } = use();
       const bytes = byteLengthOf(source);
-      memory.bytes(target.address, bytes).set(memory.bytes(source.address, bytes));
+      const perTask = thingsPerTask(bytes, byteTime, partBytes);
+      const args = [source.address, target.address, bytes, perTask] as const;
+      run([makeStep("copy", tasksOf(bytes, perTask), [...args])], bytes * byteTime);
     },
-    sync: giveWay,
-    async dispose() {
-      instance = undefined;
+    async sync() {
+      const { crew } = use();
+      if (crew === undefined) return giveWay();
+      if (crew.idle && !callingThread.isTired) crew.deliverReport();
+      else await crew.finish();
     },
+    dispose: end,
     forceLoss() {
-      instance = undefined;
+      void end();
       runtime.lose({ reason: "destroyed", message: "the loss was asked for" });
     },
   };
 }
 
-/** OUT_OF_MEMORY where the engine has no room for the copy. */
-function readCopy(memory: LinearMemory, buffer: WasmBuffer, offset: number, length: number): TypedArray {
-  const bytes = length * bytesPerElement(buffer.dtype);
+function asElements(dtype: DType, buffer: ArrayBuffer): TypedArray {
+  if (dtype === "f32") return new Float32Array(buffer);
+  return dtype === "i32" ? new Int32Array(buffer) : new Uint16Array(buffer);
+}
+
+/** OUT_OF_MEMORY where the engine has no room. */
+function engineMemory<Result>(take: () => Result, what: string, bytes: number): Result {
   try {
-    const copy = hostArray(buffer.dtype, length);
-    new Uint8Array(copy.buffer).set(memory.bytes(elementAddress(buffer, offset), bytes));
-    return copy;
+    return take();
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new FlashMoeError(
       "OUT_OF_MEMORY",
-      `the copy that read returns needs ${bytes} bytes, which the JavaScript engine does not give (${error.message})`,
+      `${what} needs ${bytes} bytes, which the JavaScript engine does not give (${error.message})`,
       { cause: error },
     );
-  }
-}
-
-/** Runs an op; its scratch is counted, and released when it returns or throws. */
-function runOp(
-  name: OpName,
-  { kernels, memory }: Instance,
-  { budget, fail }: BackendRuntime,
-  op: (context: OpContext) => void,
-): void {
-  const what = `scratch of ${name}`;
-  const taken: { address: number; bytes: number }[] = [];
-  const context: OpContext = {
-    kernels,
-    scratch(signedBytes) {
-      const bytes = signedBytes < 0 ? signedBytes >>> 0 : signedBytes;
-      budget.reserveScratch(bytes, what);
-      let address: number;
-      try {
-        address = memory.allocate(bytes, what);
-      } catch (error) {
-        budget.releaseScratch(bytes);
-        throw error;
-      }
-      taken.push({ address, bytes });
-      return address;
-    },
-    clear(address, bytes) {
-      memory.bytes(address, bytes).fill(0);
-    },
-    readInt(address) {
-      return new Int32Array(memory.memory.buffer, address, 1)[0];
-    },
-    writeInt(address, value) {
-      new Int32Array(memory.memory.buffer, address, 1)[0] = value;
-    },
-    fail,
-  };
-  try {
-    op(context);
-  } finally {
-    for (const { address, bytes } of taken) {
-      memory.release(address, bytes);
-      budget.releaseScratch(bytes);
-    }
   }
 }

@@ -1,50 +1,53 @@
 /**
- * What assembly/index.as exports; the meaning of each is told there. Sizes and addresses are unsigned 32-bit
- * numbers, which come back signed: take `>>> 0` of a number of bytes.
+ * The kernels that do their work in tasks: what assembly/index.as exports, but for the last two parameters, the number
+ * of the task and that of the thread. The meaning of each is told there. Those that return a number return the place of
+ * the first value that is not as it must be, or -1.
  */
-export interface Kernels {
-  convert(count: number, fromDType: number, source: number, toDType: number, target: number): void;
+export interface TaskKernels {
+  clear(address: number, bytes: number, perTask: number): void;
+  copy(source: number, target: number, bytes: number, perTask: number): void;
+  decodeAll(count: number, dtype: number, source: number, target: number, perTask: number): void;
 
-  matmulScratchBytes(rows: number, inner: number, columns: number): number;
-  matmul(
+  reciprocalDeviation(features: number, variance: number, epsilon: number, rstd: number): void;
+  linear(
     rows: number,
     inner: number,
     columns: number,
     dtypeA: number,
     a: number,
-    leadingA: number,
     transposeA: boolean,
     dtypeB: number,
     b: number,
     transposeB: boolean,
+    dtypeC: number,
     c: number,
     accumulate: boolean,
+    dtypeAddend: number,
+    addend: number,
     mean: number,
     rstd: number,
+    outputMean: number,
+    outputRstd: number,
+    blockRows: number,
+    blockColumns: number,
     scratch: number,
+    scratchBytes: number,
   ): void;
 
-  reciprocalDeviation(features: number, variance: number, epsilon: number, rstd: number): void;
-  normalize(
+  batchNormForward(
     tokens: number,
     features: number,
     dtype: number,
     input: number,
-    mean: number,
-    rstd: number,
-    output: number,
-  ): void;
-  batchStatistics(
-    tokens: number,
-    features: number,
-    dtype: number,
-    input: number,
-    momentum: number,
     mean: number,
     variance: number,
+    epsilon: number,
+    output: number,
+    momentum: number,
     runningMean: number,
     runningVariance: number,
-    sums: number,
+    perTask: number,
+    scratch: number,
   ): void;
   batchNormBackward(
     tokens: number,
@@ -58,10 +61,10 @@ export interface Kernels {
     training: boolean,
     gradInput: number,
     accumulate: boolean,
-    sums: number,
+    perTask: number,
+    scratch: number,
   ): void;
 
-  routerSelectScratchBytes(keysX: number, keysY: number, topK: number): number;
   routerSelect(
     tokens: number,
     keysX: number,
@@ -71,9 +74,9 @@ export interface Kernels {
     logits: number,
     ids: number,
     weights: number,
+    perTask: number,
     scratch: number,
   ): void;
-  routerBackwardScratchBytes(keysX: number, keysY: number, topK: number): number;
   routerSelectBackward(
     tokens: number,
     keysX: number,
@@ -85,11 +88,11 @@ export interface Kernels {
     gradWeights: number,
     gradLogits: number,
     accumulate: boolean,
+    perTask: number,
     scratch: number,
   ): number;
 
-  firstWrongId(count: number, numExperts: number, ids: number): number;
-  expertsScratchBytes(topK: number): number;
+  firstWrongId(count: number, numExperts: number, ids: number, perTask: number): number;
   expertsForward(
     dtype: number,
     tokens: number,
@@ -102,7 +105,11 @@ export interface Kernels {
     up: number,
     ids: number,
     weights: number,
+    dtypeAddend: number,
+    addend: number,
+    dtypeOutput: number,
     output: number,
+    perTask: number,
     scratch: number,
   ): number;
   expertsBackward(
@@ -119,13 +126,14 @@ export interface Kernels {
     weights: number,
     gradOutput: number,
     gradHiddenStates: number,
+    accumulateStates: boolean,
     gradWeights: number,
     accumulateWeights: boolean,
     downCoefficients: number,
     upCoefficients: number,
+    perTask: number,
     scratch: number,
   ): number;
-  groupPairsScratchBytes(pairs: number): number;
   groupPairs(
     count: number,
     ids: number,
@@ -133,10 +141,10 @@ export interface Kernels {
     pairs: number,
     used: number,
     starts: number,
+    usedCount: number,
     scratch: number,
-  ): number;
+  ): void;
   expertsTableGradient(
-    rows: number,
     hiddenSize: number,
     topK: number,
     states: number,
@@ -144,16 +152,55 @@ export interface Kernels {
     pairs: number,
     used: number,
     starts: number,
+    rows: number,
     gradient: number,
     dense: boolean,
     accumulate: boolean,
-    sum: number,
+    perTask: number,
+    scratch: number,
   ): void;
 
-  mlpGate(count: number, activation: number, gate: number, up: number): void;
-  mlpGateBackward(count: number, activation: number, gate: number, up: number, dh: number): void;
+  mlpHidden(
+    tokens: number,
+    hiddenSize: number,
+    intermediateSize: number,
+    activation: number,
+    dtype: number,
+    x: number,
+    gate: number,
+    up: number,
+    hidden: number,
+    gradOutput: number,
+    down: number,
+    dGate: number,
+    dUp: number,
+    blockTokens: number,
+    blockColumns: number,
+    scratch: number,
+    scratchBytes: number,
+  ): void;
 
-  adamw(
+  adamwDense(
+    dtype: number,
+    length: number,
+    parameter: number,
+    master: number,
+    first: number,
+    second: number,
+    gradient: number,
+    scale: number,
+    beta1: number,
+    rest1: number,
+    beta2: number,
+    rest2: number,
+    decay: number,
+    stepSize: number,
+    correction: number,
+    epsilon: number,
+    perTask: number,
+  ): void;
+  checkCount(count: number, capacity: number): number;
+  adamwRows(
     dtype: number,
     rows: number,
     columns: number,
@@ -163,6 +210,7 @@ export interface Kernels {
     second: number,
     gradient: number,
     ids: number,
+    capacity: number,
     count: number,
     scale: number,
     beta1: number,
@@ -173,5 +221,43 @@ export interface Kernels {
     stepSize: number,
     correction: number,
     epsilon: number,
+    perTask: number,
   ): number;
 }
+
+/** Bytes of scratch that a thread needs (for `groupPairs`: the one that runs it). Take `>>> 0` of them. */
+export interface ScratchSizes {
+  linearScratchBytes(blockRows: number, inner: number, blockColumns: number, outputDType: number): number;
+  mlpScratchBytes(blockTokens: number, hiddenSize: number, blockColumns: number, products: number): number;
+  routerSelectScratchBytes(keysX: number, keysY: number, topK: number): number;
+  routerBackwardScratchBytes(keysX: number, keysY: number, topK: number): number;
+  expertsScratchBytes(topK: number, hiddenSize: number): number;
+  groupPairsScratchBytes(pairs: number): number;
+}
+
+/** What an instance of the module exports. */
+export type Kernels = ScratchSizes & {
+  readonly [Name in keyof TaskKernels]: (...argsTaskAndThread: number[]) => number | undefined;
+};
+
+/** The names of the kernels that do their work in tasks. A step knows its kernel by its place here. */
+export const taskKernels: readonly (keyof TaskKernels)[] = [
+  "clear",
+  "copy",
+  "decodeAll",
+  "reciprocalDeviation",
+  "linear",
+  "batchNormForward",
+  "batchNormBackward",
+  "routerSelect",
+  "routerSelectBackward",
+  "firstWrongId",
+  "expertsForward",
+  "expertsBackward",
+  "groupPairs",
+  "expertsTableGradient",
+  "mlpHidden",
+  "adamwDense",
+  "checkCount",
+  "adamwRows",
+];

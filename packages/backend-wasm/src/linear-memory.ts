@@ -37,19 +37,22 @@ export class LinearMemory {
   readonly #maximum: number;
   /** End of what is divided up. */
   #end: number = alignment; // address 0 stands for "absent"
+  /** The largest that the end has been: beyond it nobody has written. */
+  #highest: number = alignment;
 
   private constructor(memory: WebAssemblyMemory, maximum: number) {
     this.memory = memory;
     this.#maximum = maximum;
   }
 
-  /** OUT_OF_MEMORY where the engine cannot even reserve the smallest. */
-  static create(): LinearMemory {
+  /** `shared`: with other threads. OUT_OF_MEMORY where the engine cannot even reserve the smallest. */
+  static create(shared = false): LinearMemory {
     const Memory = webAssembly()!.Memory;
     let cause: unknown;
     for (const maximum of maximumPages) {
       try {
-        return new LinearMemory(new Memory({ initial: 1, maximum }), (maximum - 1) * pageBytes);
+        const memory = new Memory({ initial: 1, maximum, ...(shared && { shared }) });
+        return new LinearMemory(memory, (maximum - 1) * pageBytes);
       } catch (error) {
         cause = error;
       }
@@ -60,6 +63,11 @@ export class LinearMemory {
   /** Bytes that the memory has grown to. */
   get byteLength(): number {
     return this.memory.buffer.byteLength;
+  }
+
+  /** Where memory begins that has never been given out: it holds zeros. */
+  get untouchedFrom(): number {
+    return this.#highest;
   }
 
   /** The address of `bytes` bytes, whose contents are unspecified. OUT_OF_MEMORY, and nothing taken. */
@@ -131,6 +139,7 @@ export class LinearMemory {
     if (missing > 0) this.#grow(Math.ceil(missing / pageBytes), bytes, what);
     if (skipped > 0) this.#free.push({ start: this.#end, end: address });
     this.#end = end;
+    this.#highest = Math.max(this.#highest, end);
     return address;
   }
 

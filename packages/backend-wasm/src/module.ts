@@ -1,17 +1,20 @@
 import { FlashMoeError } from "@flash-moe/core";
-import { plainModule, relaxedModule } from "./modules.generated.js";
+import { type EmbeddedModule, plainModule, relaxedModule } from "./modules.generated.js";
 import { webAssembly } from "./web-assembly.js";
 
 /** Which build of the kernels: with 128-bit SIMD, or with relaxed SIMD (fused multiply-add) too. */
 export type Variant = "simd" | "relaxed-simd";
 
-const modules: Readonly<Record<Variant, string>> = { simd: plainModule, "relaxed-simd": relaxedModule };
+const modules: Readonly<Record<Variant, EmbeddedModule>> = {
+  simd: plainModule,
+  "relaxed-simd": relaxedModule,
+};
 
-const compiled: Partial<Record<Variant, Promise<object>>> = {};
+const compiled: Partial<Record<string, Promise<object>>> = {};
 
 /** The best build that this engine takes; undefined if it takes none. */
 export function bestVariant(): Variant | undefined {
-  return (["relaxed-simd", "simd"] as const).find(isSupported);
+  return (["relaxed-simd", "simd"] as const).find((variant) => isSupported(variant));
 }
 
 export function isSupported(variant: Variant): boolean {
@@ -26,14 +29,15 @@ export function unsupportedReason(): string {
 }
 
 /** Compiles once. UNAVAILABLE where the page's content security policy forbids it. */
-export async function compileModule(variant: Variant): Promise<object> {
+export async function compileModule(variant: Variant, shared = false): Promise<object> {
   const engine = webAssembly();
   if (engine === undefined) throw new FlashMoeError("UNAVAILABLE", unsupportedReason());
-  compiled[variant] ??= engine.compile(bytesOf(variant));
+  const key = `${variant} ${shared}`;
+  compiled[key] ??= engine.compile(bytesOf(variant, shared));
   try {
-    return await compiled[variant];
+    return await compiled[key];
   } catch (error) {
-    delete compiled[variant];
+    delete compiled[key];
     throw new FlashMoeError(
       "UNAVAILABLE",
       "this page or runtime does not let WebAssembly be compiled; a content security policy must allow " +
@@ -43,8 +47,11 @@ export async function compileModule(variant: Variant): Promise<object> {
   }
 }
 
-/** The module itself, decoded from what is embedded. */
-export function bytesOf(variant: Variant): Uint8Array {
+/** The module itself, decoded from what is embedded; `shared`: for a memory that threads share. */
+export function bytesOf(variant: Variant, shared = false): Uint8Array {
   const { atob } = globalThis as unknown as { atob(text: string): string };
-  return Uint8Array.from(atob(modules[variant]), (character) => character.charCodeAt(0));
+  const { base64, sharedFlagOffset } = modules[variant];
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  if (shared) bytes[sharedFlagOffset] = 3;
+  return bytes;
 }

@@ -1,19 +1,24 @@
-import type { FlashMoeError } from "@flash-moe/core";
-import type { Kernels } from "./kernels.js";
+import type { ScratchSizes, TaskKernels } from "./kernels.js";
+import type { Check } from "./step.js";
 
-/** What an op is lent besides its call. */
+/** What an op is lent besides its call: it says what is to be done, and returns before it is. */
 export interface OpContext {
-  readonly kernels: Kernels;
-  /**
-   * The address of `bytes` bytes until the op returns. All that an op needs is taken before its first kernel runs, so
-   * that OUT_OF_MEMORY leaves no output half written. `bytes` may come from a kernel, signed.
-   */
+  readonly sizes: ScratchSizes;
+  /** The address of `bytes` bytes for the steps of this op. `bytes` may come from a kernel, signed. */
   scratch(bytes: number): number;
-  /** Sets bytes to zero. */
+  /** The address of as much for each thread, one behind the other, for the next step alone. */
+  threadScratch(bytesPerThread: number): number;
+  /**
+   * A step of `tasks` tasks (none is no step), which takes one core about so many microseconds. Without an error all
+   * steps run, after those before them; where `scratch` throws OUT_OF_MEMORY none does.
+   */
+  step<Name extends keyof TaskKernels>(
+    name: Name,
+    tasks: number,
+    microseconds: number,
+    args: Parameters<TaskKernels[Name]>,
+    check?: Check,
+  ): void;
+  /** A step that sets bytes to zero. */
   clear(address: number, bytes: number): void;
-  /** The i32 at an address. */
-  readInt(address: number): number;
-  writeInt(address: number, value: number): void;
-  /** Reports an error that only the data shows: the next await rejects with it. */
-  fail(error: FlashMoeError): void;
 }

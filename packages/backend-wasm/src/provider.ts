@@ -6,12 +6,12 @@ import {
   FlashMoeError,
   type ProbeResult,
 } from "@flash-moe/core";
-import { createImplementation, type Instance } from "./implementation.js";
-import type { Kernels } from "./kernels.js";
-import { LinearMemory, maxMemoryBytes } from "./linear-memory.js";
+import { createImplementation } from "./implementation.js";
+import { instantiate } from "./instance.js";
+import { maxMemoryBytes } from "./linear-memory.js";
 import { defaultMemoryLimitBytes } from "./memory-limit.js";
 import { bestVariant, compileModule, isSupported, unsupportedReason, type Variant } from "./module.js";
-import { webAssembly } from "./web-assembly.js";
+import { planThreads, type ThreadPlan } from "./threads/plan-threads.js";
 
 export interface WasmOptions {
   /**
@@ -21,6 +21,13 @@ export interface WasmOptions {
   memoryLimitBytes?: number;
   /** Which build of the kernels; by default the best that the engine takes. */
   variant?: Variant;
+  /**
+   * How many threads do the work, from 1 to 64; by default one a core, at most 8. With one, ops run on the calling
+   * thread; with more, worker threads do them, and the calling thread only small ones. Results are the same bits for
+   * any number. Where threads cannot be had (a page that is not cross-origin isolated or whose policy forbids workers)
+   * there is one, and `device` says why.
+   */
+  threads?: number;
 }
 
 const name = "wasm";
@@ -41,21 +48,21 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
 };
 
 /**
- * WebAssembly SIMD on one core of the CPU, in any browser and runtime: the backend for machines without a GPU. f32
- * arithmetic; f16 and bf16 are decoded when they are read.
+ * WebAssembly SIMD on the CPU, in any browser and runtime: the backend for machines without a GPU. Worker threads where
+ * they can be had. f32 arithmetic; f16 and bf16 are decoded when they are read.
  */
 export const wasm: BackendProvider<WasmOptions> = {
   name,
 
-  async probe(): Promise<ProbeResult> {
+  async probe(options: WasmOptions = {}): Promise<ProbeResult> {
     const variant = bestVariant();
     if (variant === undefined) return { available: false, reason: unsupportedReason() };
     try {
       await compileModule(variant);
+      return { available: true, device: describeDevice(variant, planThreads(options.threads)) };
     } catch (error) {
       return { available: false, reason: (error as Error).message };
     }
-    return { available: true, device: describeDevice(variant) };
   },
 
   /** INVALID_ARGUMENT for options that are not as described; UNAVAILABLE without the build that was asked for. */
@@ -71,11 +78,15 @@ export const wasm: BackendProvider<WasmOptions> = {
         `memoryLimitBytes is ${String(memoryLimitBytes)}; takes a whole number of bytes from 0 to ${maxMemoryBytes}`,
       );
     }
+    const wanted = planThreads(options.threads);
     const variant = chooseVariant(options.variant);
-    const instance = await instantiate(variant);
+    const { instance, plan } = await instantiate(variant, wanted);
     return defineBackend(
-      { name, device: describeDevice(variant), capabilities, memoryLimitBytes },
-      (runtime) => createImplementation(runtime, instance),
+      { name, device: describeDevice(variant, plan), capabilities, memoryLimitBytes },
+      (runtime) => {
+        instance.crew?.attach(runtime);
+        return createImplementation(runtime, instance);
+      },
     );
   },
 };
@@ -92,13 +103,8 @@ function chooseVariant(asked: Variant | undefined): Variant {
   return asked ?? best;
 }
 
-async function instantiate(variant: Variant): Promise<Instance> {
-  const module = await compileModule(variant);
-  const memory = LinearMemory.create();
-  const { exports } = await webAssembly()!.instantiate(module, { env: { memory: memory.memory } });
-  return { kernels: exports as Kernels, memory };
-}
-
-function describeDevice(variant: Variant): string {
-  return `CPU, WebAssembly ${variant === "simd" ? "SIMD" : "relaxed SIMD"}, one thread`;
+function describeDevice(variant: Variant, { threads, reason }: ThreadPlan): string {
+  const simd = variant === "simd" ? "SIMD" : "relaxed SIMD";
+  const count = threads === 1 ? "one thread" : `${threads} threads`;
+  return `CPU, WebAssembly ${simd}, ${count}${reason === undefined ? "" : ` (${reason})`}`;
 }

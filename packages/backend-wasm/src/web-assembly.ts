@@ -3,12 +3,16 @@ export interface WebAssemblyEngine {
   validate(bytes: Uint8Array): boolean;
   compile(bytes: Uint8Array): Promise<object>;
   instantiate(module: object, imports: object): Promise<{ readonly exports: object }>;
-  readonly Memory: new (descriptor: { initial: number; maximum: number }) => WebAssemblyMemory;
+  readonly Memory: new (descriptor: {
+    initial: number;
+    maximum: number;
+    shared?: boolean;
+  }) => WebAssemblyMemory;
 }
 
 export interface WebAssemblyMemory {
-  /** Another one after `grow`, which detaches the one before. */
-  readonly buffer: ArrayBuffer;
+  /** Another one after `grow`, which detaches the one before, unless it is shared. */
+  readonly buffer: ArrayBufferLike;
   /** Adds pages of 64 KiB; a RangeError if that cannot be. */
   grow(pages: number): number;
 }

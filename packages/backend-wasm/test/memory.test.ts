@@ -18,8 +18,9 @@ function codeOf(work: () => unknown): { code: string; message: string } {
 async function withBackend(
   memoryLimitBytes: number,
   work: (backend: Backend) => Promise<void>,
+  threads = 1,
 ): Promise<void> {
-  const backend = await wasm.open({ memoryLimitBytes });
+  const backend = await wasm.open({ memoryLimitBytes, threads });
   try {
     await work(backend);
   } finally {

@@ -1,72 +1,68 @@
 import { type AdamwCall, FlashMoeError } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
-import { dtypeNumber, elementAddress, type WasmBuffer } from "../wasm-buffer.js";
+import { elementTime, tasksOf, thingsPerTask } from "../partition.js";
+import { dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
+
+/** Elements of a dense parameter are cut at multiples of this. */
+const denseMultiple = 64;
 
 export function adamw(call: AdamwCall<WasmBuffer>, context: OpContext): void {
-  const { rows, columns, compact } = call;
-  // Dense, the parameter is one long row.
-  if (compact === undefined) step(call, 1, rows * columns, 0, 1, context);
-  else {
-    const count = checkedCount(compact, context);
-    const wrong = step(call, rows, columns, compact.ids.address, count, context);
-    if (wrong < 0) return;
-    context.fail(
-      new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `adamw: compact.ids[${wrong}] is ${context.readInt(elementAddress(compact.ids, wrong))}; ` +
-          `takes row ids from 0 to ${rows - 1}`,
-      ),
-    );
-  }
-}
-
-/** How many of the row ids count, at most the capacity; a number that is out of range is reported. */
-function checkedCount(
-  { capacity, count }: { capacity: number; count: WasmBuffer },
-  context: OpContext,
-): number {
-  const used = context.readInt(count.address);
-  const valid = Math.max(0, Math.min(used, capacity));
-  if (valid !== used) {
-    context.fail(
-      new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `adamw: compact.count holds ${used}; takes 0 to ${capacity}, the capacity`,
-      ),
-    );
-  }
-  return valid;
-}
-
-/** Steps the rows `ids` (0: the first `count`) and returns the place of the first id that is no row, or -1. */
-function step(
-  call: AdamwCall<WasmBuffer>,
-  rows: number,
-  columns: number,
-  ids: number,
-  count: number,
-  { kernels }: OpContext,
-): number {
-  const { learningRate, beta1, beta2, step: globalStep } = call;
-  return kernels.adamw(
-    dtypeNumber(call.parameter),
-    rows,
-    columns,
-    call.parameter.address,
+  const { rows, columns, parameter, compact, learningRate, beta1, beta2, step } = call;
+  const arrays = [
+    parameter.address,
     call.master?.address ?? 0,
     call.firstMoment.address,
     call.secondMoment.address,
     call.gradient.address,
-    ids,
-    count,
+  ] as const;
+  const factors = [
     call.gradientScale,
     beta1,
     1 - beta1,
     beta2,
     1 - beta2,
     learningRate * call.weightDecay,
-    learningRate / (1 - beta1 ** globalStep),
-    1 / Math.sqrt(1 - beta2 ** globalStep),
+    learningRate / (1 - beta1 ** step),
+    1 / Math.sqrt(1 - beta2 ** step),
     call.epsilon,
+  ] as const;
+  const dtype = dtypeNumber(parameter);
+
+  if (compact === undefined) {
+    const length = rows * columns;
+    const perTask = thingsPerTask(length, elementTime.adamw, denseMultiple);
+    const time = length * elementTime.adamw;
+    context.step("adamwDense", tasksOf(length, perTask), time, [
+      dtype,
+      length,
+      ...arrays,
+      ...factors,
+      perTask,
+    ]);
+    return;
+  }
+  const { capacity, ids, count } = compact;
+  context.step("checkCount", 1, 0, [count.address, capacity], {
+    values: count.address,
+    describe: (_, value) =>
+      new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `adamw: compact.count holds ${value}; takes 0 to ${capacity}, the capacity`,
+      ),
+  });
+  const perTask = thingsPerTask(capacity, columns * elementTime.adamw);
+  context.step(
+    "adamwRows",
+    tasksOf(capacity, perTask),
+    capacity * columns * elementTime.adamw,
+    [dtype, rows, columns, ...arrays, ids.address, capacity, count.address, ...factors, perTask],
+    {
+      values: ids.address,
+      describe: (place, value) =>
+        new FlashMoeError(
+          "INVALID_ARGUMENT",
+          `adamw: compact.ids[${place}] is ${value}; takes row ids from 0 to ${rows - 1}`,
+        ),
+    },
   );
 }

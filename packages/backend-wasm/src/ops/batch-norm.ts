@@ -1,37 +1,38 @@
 import type { BatchNormBackwardCall, BatchNormForwardCall } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
+import { elementTime, tasksOf, thingsPerTask } from "../partition.js";
 import { dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
 
-export function batchNormForward(
-  call: BatchNormForwardCall<WasmBuffer>,
-  { kernels, scratch }: OpContext,
-): void {
-  const { tokens, features, input, output, mean, variance, epsilon } = call;
-  const rstd = scratch(features * 4);
-  if (call.training) {
-    kernels.batchStatistics(
-      tokens,
-      features,
-      dtypeNumber(input),
-      input.address,
-      call.momentum,
-      mean.address,
-      variance.address,
-      call.runningMean.address,
-      call.runningVariance.address,
-      scratch(2 * 8 * features),
-    );
-  }
-  kernels.reciprocalDeviation(features, variance.address, epsilon, rstd);
-  kernels.normalize(tokens, features, dtypeNumber(input), input.address, mean.address, rstd, output.address);
+/** Features of one line of a cache: slices begin where lines do. */
+const sliceMultiple = 16;
+
+/** Bytes of scratch per feature of a slice. */
+const featureBytes = 24;
+
+export function batchNormForward(call: BatchNormForwardCall<WasmBuffer>, context: OpContext): void {
+  const { tokens, features, input, mean, variance } = call;
+  const perTask = thingsPerTask(features, tokens * elementTime.batchNorm, sliceMultiple);
+  context.step("batchNormForward", tasksOf(features, perTask), tokens * features * elementTime.batchNorm, [
+    tokens,
+    features,
+    dtypeNumber(input),
+    input.address,
+    mean.address,
+    variance.address,
+    call.epsilon,
+    call.output.address,
+    call.training ? call.momentum : 0,
+    call.training ? call.runningMean.address : 0,
+    call.training ? call.runningVariance.address : 0,
+    perTask,
+    context.threadScratch(perTask * featureBytes),
+  ]);
 }
 
-export function batchNormBackward(
-  call: BatchNormBackwardCall<WasmBuffer>,
-  { kernels, scratch }: OpContext,
-): void {
+export function batchNormBackward(call: BatchNormBackwardCall<WasmBuffer>, context: OpContext): void {
   const { tokens, features, input } = call;
-  kernels.batchNormBackward(
+  const perTask = thingsPerTask(features, tokens * elementTime.batchNorm, sliceMultiple);
+  context.step("batchNormBackward", tasksOf(features, perTask), tokens * features * elementTime.batchNorm, [
     tokens,
     features,
     dtypeNumber(input),
@@ -43,6 +44,7 @@ export function batchNormBackward(
     call.training,
     call.gradInput.address,
     call.accumulate?.includes("gradInput") ?? false,
-    scratch(3 * 8 * features),
-  );
+    perTask,
+    context.threadScratch(perTask * featureBytes),
+  ]);
 }

@@ -1,109 +1,113 @@
 import type { ExpertsBackwardCall } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
+import { elementTime, expertsTime, sortTime, tasksOf, thingsPerTask } from "../partition.js";
 import { activationNumber, dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
-import { reportWrongId } from "./check-ids.js";
+import { checkOfIds } from "./check-ids.js";
 
 export function expertsBackward(call: ExpertsBackwardCall<WasmBuffer>, context: OpContext): void {
   const { tokens, hiddenSize, numExperts, topK, ids, gradHiddenStates, gradWeights, gradTables } = call;
-  const { kernels } = context;
   const pairs = tokens * topK;
   const accumulates = (name: "gradHiddenStates" | "gradWeights" | "gradTables"): boolean =>
     call.accumulate?.includes(name) ?? false;
   const wantsTable = gradTables?.down !== undefined || gradTables?.up !== undefined;
   const wantsStates = wantsTable || gradHiddenStates !== undefined || gradWeights !== undefined;
+  const check = checkOfIds("expertsBackward", ids, topK, numExperts);
 
-  const x = takeDecoded(call.hiddenStates, wantsStates, context);
-  const d = takeDecoded(call.gradOutput, wantsStates, context);
+  const x = wantsStates ? decoded(call.hiddenStates, context) : 0;
+  const d = wantsStates ? decoded(call.gradOutput, context) : 0;
   const downCoefficients = wantsTable ? context.scratch(pairs * 4) : 0;
   const upCoefficients = wantsTable ? context.scratch(pairs * 4) : 0;
-  const scratch = context.scratch(kernels.expertsScratchBytes(topK));
-  const groups = gradTables && {
-    pairs: context.scratch(pairs * 4),
-    used: gradTables.layout === "compact" ? gradTables.ids.address : context.scratch(pairs * 4),
-    starts: context.scratch((pairs + 1) * 4),
-    scratch: context.scratch(kernels.groupPairsScratchBytes(pairs)),
-    sum: context.scratch(hiddenSize * 4),
-  };
-
-  let wrong: number;
   if (wantsStates) {
-    x.decode();
-    d.decode();
-    if (gradHiddenStates !== undefined && !accumulates("gradHiddenStates")) {
-      context.clear(gradHiddenStates.address, tokens * hiddenSize * 4);
-    }
-    wrong = kernels.expertsBackward(
-      dtypeNumber(call.down),
-      tokens,
-      hiddenSize,
-      numExperts,
-      topK,
-      activationNumber(call.activation),
-      x.address,
-      call.down.address,
-      call.up.address,
-      ids.address,
-      call.weights.address,
-      d.address,
-      gradHiddenStates?.address ?? 0,
-      gradWeights?.address ?? 0,
-      accumulates("gradWeights"),
-      downCoefficients,
-      upCoefficients,
-      scratch,
+    const perTask = thingsPerTask(tokens, expertsTime(topK, hiddenSize, 1.5));
+    context.step(
+      "expertsBackward",
+      tasksOf(tokens, perTask),
+      expertsTime(pairs, hiddenSize, 1.5),
+      [
+        dtypeNumber(call.down),
+        tokens,
+        hiddenSize,
+        numExperts,
+        topK,
+        activationNumber(call.activation),
+        x,
+        call.down.address,
+        call.up.address,
+        ids.address,
+        call.weights.address,
+        d,
+        gradHiddenStates?.address ?? 0,
+        accumulates("gradHiddenStates"),
+        gradWeights?.address ?? 0,
+        accumulates("gradWeights"),
+        downCoefficients,
+        upCoefficients,
+        perTask,
+        context.threadScratch(context.sizes.expertsScratchBytes(topK, hiddenSize)),
+      ],
+      check,
     );
   } else {
-    wrong = kernels.firstWrongId(pairs, numExperts, ids.address);
+    const perTask = thingsPerTask(pairs, elementTime.convert);
+    const time = pairs * elementTime.convert;
+    context.step(
+      "firstWrongId",
+      tasksOf(pairs, perTask),
+      time,
+      [pairs, numExperts, ids.address, perTask],
+      check,
+    );
   }
-  reportWrongId("expertsBackward", wrong, ids, topK, numExperts, context);
-  if (gradTables === undefined || groups === undefined) return;
+  if (gradTables === undefined) return;
 
-  const rows = kernels.groupPairs(
+  const isCompact = gradTables.layout === "compact";
+  const grouped = context.scratch(pairs * 4);
+  const used = isCompact ? gradTables.ids.address : context.scratch(pairs * 4);
+  const rows = isCompact ? gradTables.count.address : context.scratch(4);
+  const starts = context.scratch((pairs + 1) * 4);
+  context.step("groupPairs", 1, pairs * sortTime, [
     pairs,
     ids.address,
     numExperts,
-    groups.pairs,
-    groups.used,
-    groups.starts,
-    groups.scratch,
-  );
-  if (gradTables.layout === "compact") context.writeInt(gradTables.count.address, rows);
-  const dense = gradTables.layout === "dense";
+    grouped,
+    used,
+    starts,
+    rows,
+    context.scratch(context.sizes.groupPairsScratchBytes(pairs)),
+  ]);
+  const perTask = thingsPerTask(pairs, expertsTime(1, hiddenSize, 0.5));
   const storeTable = (table: WasmBuffer | undefined, states: number, coefficients: number): void => {
     if (table === undefined) return;
     // Rows that no pair uses.
-    if (dense && !accumulates("gradTables")) context.clear(table.address, table.length * 4);
-    kernels.expertsTableGradient(
-      rows,
+    if (!isCompact && !accumulates("gradTables")) context.clear(table.address, table.length * 4);
+    context.step("expertsTableGradient", tasksOf(pairs, perTask), expertsTime(pairs, hiddenSize, 0.5), [
       hiddenSize,
       topK,
       states,
       coefficients,
-      groups.pairs,
-      groups.used,
-      groups.starts,
+      grouped,
+      used,
+      starts,
+      rows,
       table.address,
-      dense,
+      !isCompact,
       accumulates("gradTables"),
-      groups.sum,
-    );
+      perTask,
+      context.threadScratch(hiddenSize * 4),
+    ]);
   };
-  storeTable(gradTables.down, x.address, downCoefficients);
-  storeTable(gradTables.up, d.address, upCoefficients);
+  storeTable(gradTables.down, x, downCoefficients);
+  storeTable(gradTables.up, d, upCoefficients);
 }
 
-interface Decoded {
-  /** In f32. */
-  readonly address: number;
-  decode(): void;
-}
-
-/** The values of a buffer in f32: its own memory, or scratch. */
-function takeDecoded(buffer: WasmBuffer, wanted: boolean, { kernels, scratch }: OpContext): Decoded {
-  if (buffer.dtype === "f32" || !wanted) return { address: buffer.address, decode: () => {} };
-  const address = scratch(buffer.length * 4);
-  return {
-    address,
-    decode: () => kernels.convert(buffer.length, dtypeNumber(buffer), buffer.address, 0, address),
-  };
+/** Where the values of a buffer are in f32: its own memory, or scratch and a step that fills it. */
+function decoded(buffer: WasmBuffer, context: OpContext): number {
+  if (buffer.dtype === "f32") return buffer.address;
+  const { length } = buffer;
+  const target = context.scratch(length * 4);
+  const perTask = thingsPerTask(length, elementTime.convert, 16);
+  const time = length * elementTime.convert;
+  const args = [length, dtypeNumber(buffer), buffer.address, target, perTask] as const;
+  context.step("decodeAll", tasksOf(length, perTask), time, [...args]);
+  return target;
 }

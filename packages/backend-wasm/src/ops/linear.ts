@@ -1,70 +1,46 @@
 import type { LinearCall, NormStatistics } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
-import { dtypeNumber, elementAddress, type WasmBuffer } from "../wasm-buffer.js";
-
-/** Rows that are computed in f32 at a time where the output is 16-bit. */
-const halfRows = 256;
+import { productBlocks, productTime } from "../partition.js";
+import { dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
 
 export function linear(call: LinearCall<WasmBuffer>, context: OpContext): void {
-  const { rows, inner, columns, a, b, output, transposeA = false, transposeB = false } = call;
+  const { rows, inner, columns, a, b, output, inputNorm, outputNorm } = call;
   if (rows === 0 || columns === 0) return;
-  const { kernels } = context;
-  const isHalf = output.dtype !== "f32";
-  const block = isHalf ? Math.min(rows, halfRows) : rows;
-  const inputNorm = call.inputNorm && takeNorm(call.inputNorm, inner, context);
-  const outputNorm = call.outputNorm && takeNorm(call.outputNorm, columns, context);
-  const product = isHalf ? context.scratch(block * columns * 4) : 0;
-  const scratch = context.scratch(kernels.matmulScratchBytes(block, inner, columns));
-
-  inputNorm?.prepare();
-  outputNorm?.prepare();
-  for (let row = 0; row < rows; row += block) {
-    const count = Math.min(block, rows - row);
-    const target = isHalf ? product : output.address;
-    kernels.matmul(
-      count,
-      inner,
-      columns,
-      dtypeNumber(a),
-      elementAddress(a, transposeA ? row : row * inner),
-      transposeA ? rows : inner,
-      transposeA,
-      dtypeNumber(b),
-      b.address,
-      transposeB,
-      target,
-      call.accumulate?.includes("output") ?? false,
-      inputNorm?.mean ?? 0,
-      inputNorm?.rstd ?? 0,
-      scratch,
-    );
-    if (outputNorm !== undefined) {
-      kernels.normalize(count, columns, 0, target, outputNorm.mean, outputNorm.rstd, target);
-    }
-    if (isHalf) {
-      kernels.convert(
-        count * columns,
-        0,
-        product,
-        dtypeNumber(output),
-        elementAddress(output, row * columns),
-      );
-    }
-  }
+  const blocks = productBlocks(rows, inner, columns);
+  const scratchBytes =
+    context.sizes.linearScratchBytes(blocks.rows, inner, blocks.columns, dtypeNumber(output)) >>> 0;
+  const rstd = inputNorm && reciprocalDeviation(inputNorm, inner, context);
+  const outputRstd = outputNorm && reciprocalDeviation(outputNorm, columns, context);
+  context.step("linear", blocks.tasks, productTime(rows, inner, columns), [
+    rows,
+    inner,
+    columns,
+    dtypeNumber(a),
+    a.address,
+    call.transposeA ?? false,
+    dtypeNumber(b),
+    b.address,
+    call.transposeB ?? false,
+    dtypeNumber(output),
+    output.address,
+    call.accumulate?.includes("output") ?? false,
+    0,
+    0,
+    inputNorm?.mean.address ?? 0,
+    rstd ?? 0,
+    outputNorm?.mean.address ?? 0,
+    outputRstd ?? 0,
+    blocks.rows,
+    blocks.columns,
+    context.threadScratch(scratchBytes),
+    scratchBytes,
+  ]);
 }
 
-interface Norm {
-  readonly mean: number;
-  readonly rstd: number;
-  /** Computes rstd. */
-  prepare(): void;
-}
-
-function takeNorm(norm: NormStatistics<WasmBuffer>, features: number, context: OpContext): Norm {
+/** Where 1 / sqrt(variance + epsilon) will be. */
+function reciprocalDeviation(norm: NormStatistics<WasmBuffer>, features: number, context: OpContext): number {
   const rstd = context.scratch(features * 4);
-  return {
-    mean: norm.mean.address,
-    rstd,
-    prepare: () => context.kernels.reciprocalDeviation(features, norm.variance.address, norm.epsilon, rstd),
-  };
+  const args = [features, norm.variance.address, norm.epsilon, rstd] as const;
+  context.step("reciprocalDeviation", 1, features * 0.005, [...args]);
+  return rstd;
 }

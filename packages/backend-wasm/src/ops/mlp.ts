@@ -1,54 +1,34 @@
 import type { MlpBackwardCall, MlpForwardCall } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
+import { productBlocks, productTime } from "../partition.js";
 import { activationNumber, dtypeNumber, elementAddress, type WasmBuffer } from "../wasm-buffer.js";
 
 /** Tokens whose intermediates [tokens, I] exist at a time. */
 const blockTokens = 512;
 
-/** Elementwise kernels work on whole vectors. */
-const padding = 16;
-
 export function mlpForward(call: MlpForwardCall<WasmBuffer>, context: OpContext): void {
   const { tokens, hiddenSize, intermediateSize, hiddenStates, addend, output } = call;
   if (tokens === 0) return;
-  const { kernels } = context;
   const block = Math.min(tokens, blockTokens);
-  const encodes = output.dtype !== "f32";
-  const gate = context.scratch(block * intermediateSize * 4 + padding);
-  const up = context.scratch(block * intermediateSize * 4 + padding);
-  const sums = encodes ? context.scratch(block * hiddenSize * 4) : 0;
-  const multiply = takeMultiply(block, hiddenSize, intermediateSize, context);
-
+  const hidden = context.scratch(block * intermediateSize * 4);
+  const multiply = takeMultiply(context);
   for (let token = 0; token < tokens; token += block) {
     const count = Math.min(block, tokens - token);
     const start = token * hiddenSize;
-    const size = count * hiddenSize;
-    const x = { address: elementAddress(hiddenStates, start), dtype: dtypeNumber(hiddenStates) };
-    const sum = encodes ? sums : elementAddress(output, start);
-    multiply(count, hiddenSize, intermediateSize, x, weights(call.gate, true), gate, false);
-    multiply(count, hiddenSize, intermediateSize, x, weights(call.up, true), up, false);
-    kernels.mlpGate(count * intermediateSize, activationNumber(call.activation), gate, up);
-    if (addend !== undefined) {
-      kernels.convert(size, dtypeNumber(addend), elementAddress(addend, start), 0, sum);
-    }
-    const intermediate = { address: gate, dtype: 0 };
+    hiddenStep(call, count, elementAddress(hiddenStates, start), { hidden }, context);
     multiply(
-      count,
-      intermediateSize,
-      hiddenSize,
-      intermediate,
-      weights(call.down, true),
-      sum,
-      addend !== undefined,
+      [count, intermediateSize, hiddenSize],
+      { address: hidden, dtype: 0 },
+      matrix(call.down, true),
+      { address: elementAddress(output, start), dtype: dtypeNumber(output) },
+      addend && { address: elementAddress(addend, start), dtype: dtypeNumber(addend) },
     );
-    if (encodes) kernels.convert(size, 0, sum, dtypeNumber(output), elementAddress(output, start));
   }
 }
 
 export function mlpBackward(call: MlpBackwardCall<WasmBuffer>, context: OpContext): void {
   const { tokens, hiddenSize, intermediateSize, hiddenStates, gradOutput } = call;
   const { gradHiddenStates, gradGate, gradUp, gradDown } = call;
-  const { kernels } = context;
   const accumulates = (name: "gradHiddenStates" | "gradGate" | "gradUp" | "gradDown"): boolean =>
     call.accumulate?.includes(name) ?? false;
   if (tokens === 0) {
@@ -60,41 +40,78 @@ export function mlpBackward(call: MlpBackwardCall<WasmBuffer>, context: OpContex
   }
   if (!(gradHiddenStates || gradGate || gradUp || gradDown)) return;
   const block = Math.min(tokens, blockTokens);
-  const gate = context.scratch(block * intermediateSize * 4 + padding);
-  const up = context.scratch(block * intermediateSize * 4 + padding);
-  const dh = context.scratch(block * intermediateSize * 4 + padding);
-  const multiply = takeMultiply(block, hiddenSize, intermediateSize, context);
+  const bytes = block * intermediateSize * 4;
+  const [hidden, dGate, dUp] = [context.scratch(bytes), context.scratch(bytes), context.scratch(bytes)];
+  const multiply = takeMultiply(context);
 
   for (let token = 0; token < tokens; token += block) {
     const count = Math.min(block, tokens - token);
     const start = token * hiddenSize;
     const x = { address: elementAddress(hiddenStates, start), dtype: dtypeNumber(hiddenStates) };
     const d = { address: elementAddress(gradOutput, start), dtype: dtypeNumber(gradOutput) };
-    multiply(count, hiddenSize, intermediateSize, x, weights(call.gate, true), gate, false);
-    multiply(count, hiddenSize, intermediateSize, x, weights(call.up, true), up, false);
-    multiply(count, hiddenSize, intermediateSize, d, weights(call.down, false), dh, false);
-    kernels.mlpGateBackward(count * intermediateSize, activationNumber(call.activation), gate, up, dh);
-    const intermediate = { address: gate, dtype: 0 };
-    const da = { address: up, dtype: 0 };
-    const db = { address: dh, dtype: 0 };
+    const gradients = { gradOutput: d.address, down: call.down.address, dGate, dUp };
+    hiddenStep(call, count, x.address, { hidden, ...gradients }, context);
+    const [h, da, db] = [hidden, dGate, dUp].map((address) => ({ address, dtype: 0 }));
     if (gradHiddenStates !== undefined) {
-      const target = elementAddress(gradHiddenStates, start);
-      const adds = accumulates("gradHiddenStates");
-      multiply(count, intermediateSize, hiddenSize, da, weights(call.gate, false), target, adds);
-      multiply(count, intermediateSize, hiddenSize, db, weights(call.up, false), target, true);
+      const sizes = [count, intermediateSize, hiddenSize] as const;
+      const target = { address: elementAddress(gradHiddenStates, start), dtype: 0 };
+      multiply(sizes, da, matrix(call.gate, false), target, undefined, accumulates("gradHiddenStates"));
+      multiply(sizes, db, matrix(call.up, false), target, undefined, true);
     }
-    const sumsTokens = (name: "gradGate" | "gradUp" | "gradDown", left: Matrix, right: Matrix): void => {
+    const sumTokens = (name: "gradGate" | "gradUp" | "gradDown", left: Matrix, right: Matrix): void => {
       const gradient = call[name];
       if (gradient === undefined) return;
       const [rows, columns] =
         name === "gradDown" ? [hiddenSize, intermediateSize] : [intermediateSize, hiddenSize];
       const adds = accumulates(name) || token > 0;
-      multiply(rows, count, columns, { ...left, transposed: true }, right, gradient.address, adds);
+      const target = { address: gradient.address, dtype: 0 };
+      multiply([rows, count, columns], { ...left, transposed: true }, right, target, undefined, adds);
     };
-    sumsTokens("gradDown", d, intermediate);
-    sumsTokens("gradGate", da, x);
-    sumsTokens("gradUp", db, x);
+    sumTokens("gradDown", d, h);
+    sumTokens("gradGate", da, x);
+    sumTokens("gradUp", db, x);
   }
+}
+
+/** Where `mlpHidden` puts what it makes, and what it takes for the backward. */
+interface HiddenStep {
+  readonly hidden: number;
+  readonly gradOutput?: number;
+  readonly down?: number;
+  readonly dGate?: number;
+  readonly dUp?: number;
+}
+
+function hiddenStep(
+  call: MlpForwardCall<WasmBuffer> | MlpBackwardCall<WasmBuffer>,
+  tokens: number,
+  x: number,
+  { hidden, gradOutput = 0, down = 0, dGate = 0, dUp = 0 }: HiddenStep,
+  context: OpContext,
+): void {
+  const { hiddenSize, intermediateSize } = call;
+  const products = gradOutput === 0 ? 2 : 3;
+  const blocks = productBlocks(tokens, hiddenSize, intermediateSize, products);
+  const scratchBytes = context.sizes.mlpScratchBytes(blocks.rows, hiddenSize, blocks.columns, products) >>> 0;
+  context.step("mlpHidden", blocks.tasks, products * productTime(tokens, hiddenSize, intermediateSize), [
+    tokens,
+    hiddenSize,
+    intermediateSize,
+    activationNumber(call.activation),
+    dtypeNumber(call.gate),
+    x,
+    call.gate.address,
+    call.up.address,
+    hidden,
+    gradOutput,
+    down,
+    dGate,
+    dUp,
+    blocks.rows,
+    blocks.columns,
+    context.threadScratch(scratchBytes),
+    scratchBytes,
+  ]);
 }
 
 interface Matrix {
@@ -104,53 +121,48 @@ interface Matrix {
   readonly transposed?: boolean;
 }
 
-function weights(buffer: WasmBuffer, transposed: boolean): Matrix {
+function matrix(buffer: WasmBuffer, transposed: boolean): Matrix {
   return { address: buffer.address, dtype: dtypeNumber(buffer), transposed };
 }
 
-/** target [rows, columns] (+)= op(a) op(b). */
+/** A step target [rows, columns] (+)= addend + op(a) op(b), summed over `inner`. */
 type Multiply = (
-  rows: number,
-  inner: number,
-  columns: number,
+  sizes: readonly [rows: number, inner: number, columns: number],
   a: Matrix,
   b: Matrix,
-  target: number,
-  accumulate: boolean,
+  target: Matrix,
+  addend?: Matrix,
+  accumulate?: boolean,
 ) => void;
 
-/** Takes the scratch of the largest product whose sizes are among these three. */
-function takeMultiply(
-  tokens: number,
-  hiddenSize: number,
-  intermediateSize: number,
-  { kernels, scratch }: OpContext,
-): Multiply {
-  const sizes = [
-    [tokens, hiddenSize, intermediateSize],
-    [tokens, intermediateSize, hiddenSize],
-    [hiddenSize, tokens, intermediateSize],
-    [intermediateSize, tokens, hiddenSize],
-  ] as const;
-  const address = scratch(Math.max(...sizes.map((shape) => kernels.matmulScratchBytes(...shape) >>> 0)));
-  return (rows, inner, columns, a, b, target, accumulate) => {
-    const { transposed: transposeA = false } = a;
-    kernels.matmul(
+function takeMultiply(context: OpContext): Multiply {
+  return ([rows, inner, columns], a, b, target, addend, accumulate = false) => {
+    const blocks = productBlocks(rows, inner, columns);
+    const scratchBytes =
+      context.sizes.linearScratchBytes(blocks.rows, inner, blocks.columns, target.dtype) >>> 0;
+    context.step("linear", blocks.tasks, productTime(rows, inner, columns), [
       rows,
       inner,
       columns,
       a.dtype,
       a.address,
-      transposeA ? rows : inner,
-      transposeA,
+      a.transposed ?? false,
       b.dtype,
       b.address,
       b.transposed ?? false,
-      target,
+      target.dtype,
+      target.address,
       accumulate,
+      addend?.dtype ?? 0,
+      addend?.address ?? 0,
       0,
       0,
-      address,
-    );
+      0,
+      0,
+      blocks.rows,
+      blocks.columns,
+      context.threadScratch(scratchBytes),
+      scratchBytes,
+    ]);
   };
 }

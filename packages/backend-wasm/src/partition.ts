@@ -1,0 +1,81 @@
+// How work is cut into tasks, and how long it will take: from sizes alone, so that neither results nor the choice of
+// the thread depend on the machine. The times are what one core of a server of 2023 takes; elsewhere they are as
+// wrong for one op as for another.
+
+/** Tasks shorter than this cost more in handing out than they bring. */
+const shortestTask = 40;
+
+/** More do not make the work end more evenly. */
+const mostTasks = 128;
+
+/** Microseconds per multiplication and addition. */
+const blockedProduct = 1 / 16_000;
+const productByRows = 1 / 4_000;
+const tableRows = 1 / 2_500;
+
+/** Products of up to so many rows are made row by row; as in assembly/matmul.as. */
+const fewRows = 3;
+
+/** Things a task takes, of `count` that take `microseconds` each: a multiple of `multiple`. */
+export function thingsPerTask(count: number, microseconds: number, multiple = 1): number {
+  const things = Math.max(1, Math.floor(shortestTask / microseconds), Math.ceil(count / mostTasks));
+  return roundUp(Math.min(things, Math.max(count, 1)), multiple);
+}
+
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
+
+export function tasksOf(count: number, perTask: number): number {
+  return Math.ceil(count / perTask);
+}
+
+export interface Blocks {
+  readonly rows: number;
+  /** A multiple of 8, so that where a row is cut does not change how its elements are computed. */
+  readonly columns: number;
+  readonly tasks: number;
+}
+
+/** How `products` products [rows, inner] [inner, columns] at a time are cut into blocks of their results. */
+export function productBlocks(rows: number, inner: number, columns: number, products = 1): Blocks {
+  const each = (inner * products * productTime(rows, 1, 1)) / Math.max(rows, 1);
+  let height = Math.max(1, Math.min(rows, 256));
+  let width = Math.min(roundUp(columns, 8), rows <= fewRows ? 8192 : 512);
+  const tasks = (): number => tasksOf(rows, height) * tasksOf(columns, width);
+  // Wide and high blocks spare packing; enough of them keep the threads busy to the end.
+  while (tasks() < 16 && height * width * each > 4 * shortestTask) {
+    if (width > 16 && (width >= height || height <= 32)) width = roundUp(width / 2, 8);
+    else if (height > 32) height = roundUp(height / 2, 4);
+    else break;
+  }
+  return { rows: height, columns: width, tasks: tasks() };
+}
+
+/** Microseconds of the product [rows, inner] [inner, columns]. */
+export function productTime(rows: number, inner: number, columns: number): number {
+  return rows * inner * columns * (rows <= fewRows ? productByRows : blockedProduct);
+}
+
+/** Microseconds of `pairs` rows of both tables, as often as `passes` says. */
+export function expertsTime(pairs: number, hiddenSize: number, passes = 1): number {
+  return pairs * (0.01 + 2 * hiddenSize * tableRows * passes);
+}
+
+/** Microseconds per token of the selection or of its gradient. */
+export function routerTime(keys: number, topK: number): number {
+  return 0.5 + 0.015 * keys + 0.1 * topK;
+}
+
+/** Microseconds per element of a pass of batch normalisation, of a step of AdamW, of a conversion. */
+export const elementTime: { readonly batchNorm: number; readonly adamw: number; readonly convert: number } = {
+  batchNorm: 0.004,
+  adamw: 0.001,
+  convert: 0.0004,
+};
+
+/** Microseconds per byte that is cleared or copied. */
+export const byteTime = 0.0001;
+
+/** Microseconds per pair that is sorted by its expert. */
+export const sortTime = 0.02;

@@ -1,0 +1,222 @@
+import { type BackendRuntime, FlashMoeError } from "@flash-moe/core";
+import { taskKernels } from "../kernels.js";
+import type { Step } from "../step.js";
+import type { WebAssemblyMemory } from "../web-assembly.js";
+import { queueWords, slotWords, stepKinds } from "./queue-words.js";
+import { spawnWorker, type ThreadEngine, type WorkerThread } from "./spawn.js";
+import { StepQueue } from "./step-queue.js";
+
+/** How long a worker may take to come up. */
+const startMilliseconds = 20_000;
+
+/** What a worker says. */
+interface WorkerMessage {
+  readonly ready?: true;
+  /** What could not be gone on with. */
+  readonly failed?: string;
+  readonly id?: number;
+  readonly copy?: ArrayBuffer;
+  readonly refused?: string;
+}
+
+const refillId = 0;
+
+/**
+ * The worker threads of a backend and what is asked of them. They run what is submitted in its order; the calling
+ * thread never waits for them.
+ */
+export class Crew {
+  readonly threads: number;
+  readonly #queue = new StepQueue(signal(refillId));
+  readonly #answers = new Map<number, (message: WorkerMessage) => void>();
+  #workers: WorkerThread[] = [];
+  #runtime: BackendRuntime | undefined;
+  #lastId = refillId;
+  #holds = false;
+  /** Why a worker has ended, once one has. */
+  #end: string | undefined;
+  #closed = false;
+
+  private constructor(threads: number) {
+    this.threads = threads;
+  }
+
+  /** Resolves when all workers run. Rejects, and leaves nothing behind, if one does not. */
+  static async start(
+    engine: ThreadEngine,
+    threads: number,
+    memory: WebAssemblyMemory,
+    module: Uint8Array,
+  ): Promise<Crew> {
+    const crew = new Crew(threads);
+    try {
+      const starts = Array.from({ length: threads }, (_, thread) =>
+        crew.#startWorker(engine, thread, memory, module),
+      );
+      await withTimeout(Promise.all(starts), startMilliseconds);
+      if (crew.#end !== undefined) throw new Error(crew.#end);
+    } catch (error) {
+      await crew.close();
+      throw error;
+    }
+    for (const worker of crew.#workers) worker.holdProcess(false);
+    return crew;
+  }
+
+  /** Who is told of failures and of the loss. */
+  attach(runtime: BackendRuntime): void {
+    this.#runtime = runtime;
+    if (this.#end !== undefined) this.#lose(this.#end);
+  }
+
+  /** Whether everything that was submitted is done. */
+  get idle(): boolean {
+    return this.#queue.idle;
+  }
+
+  submit(steps: readonly Step[]): void {
+    this.#queue.add(steps);
+    this.#updateHold();
+  }
+
+  /** Resolves when everything that was submitted before is done. */
+  async finish(): Promise<void> {
+    await this.#ask(signal);
+  }
+
+  /** A copy of memory, as it is when everything that was submitted before is done. */
+  async read(address: number, bytes: number): Promise<ArrayBuffer> {
+    const { copy, refused } = await this.#ask((id) => ({
+      kernel: stepKinds.read,
+      tasks: 1,
+      args: [id, address, bytes],
+    }));
+    if (copy !== undefined) return copy;
+    throw new FlashMoeError(
+      "OUT_OF_MEMORY",
+      `the copy that read returns needs ${bytes} bytes, which the JavaScript engine does not give (${refused})`,
+    );
+  }
+
+  /** Has `work` done on the calling thread, between what was submitted before and what comes after. */
+  doInTurn(work: () => void): void {
+    void this.#ask(
+      (id) => ({ kernel: stepKinds.host, tasks: 1, args: [id] }),
+      () => {
+        work();
+        this.#queue.finishHostStep();
+      },
+    );
+  }
+
+  /** Hands on what checks have found. */
+  deliverReport(): void {
+    const error = this.#queue.takeReport();
+    if (error !== undefined) this.#runtime?.fail(error);
+  }
+
+  /** Ends the workers, whatever they do. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#answers.clear();
+    const workers = this.#workers;
+    this.#workers = [];
+    await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+
+  #ask(
+    stepFor: (id: number) => Parameters<StepQueue["add"]>[0][number],
+    first: () => void = () => {},
+  ): Promise<WorkerMessage> {
+    this.#lastId++;
+    const id = this.#lastId;
+    return new Promise((resolve) => {
+      this.#answers.set(id, (message) => {
+        first();
+        resolve(message);
+      });
+      this.#queue.add([stepFor(id)]);
+      this.#updateHold();
+    });
+  }
+
+  #startWorker(
+    engine: ThreadEngine,
+    thread: number,
+    memory: WebAssemblyMemory,
+    module: Uint8Array,
+  ): Promise<void> {
+    const { control, slots } = this.#queue;
+    const setup = {
+      ...{ memory, module, kernels: taskKernels, kinds: stepKinds },
+      ...{ control, words: queueWords, slots, slotWords, thread },
+    };
+    return new Promise((resolve, reject) => {
+      const onEnd = (why: string): void => {
+        reject(new Error(why));
+        this.#endedBy(why);
+      };
+      const worker = spawnWorker(engine, setup, {
+        onMessage: (data) => {
+          const message = data as WorkerMessage;
+          if (message.ready) resolve();
+          else if (message.failed !== undefined) onEnd(message.failed);
+          else this.#receive(message);
+        },
+        onEnd,
+      });
+      this.#workers.push(worker);
+    });
+  }
+
+  #receive(message: WorkerMessage): void {
+    if (this.#closed) return;
+    this.deliverReport();
+    if (message.id === refillId) this.#queue.refill();
+    else {
+      const answer = this.#answers.get(message.id!);
+      this.#answers.delete(message.id!);
+      answer?.(message);
+    }
+    this.#updateHold();
+  }
+
+  #endedBy(why: string): void {
+    if (this.#closed || this.#end !== undefined) return;
+    this.#end = why;
+    if (this.#runtime !== undefined) this.#lose(why);
+  }
+
+  #lose(why: string): void {
+    this.#runtime?.lose({ reason: "unknown", message: `a worker thread has ended: ${why}` });
+    void this.close();
+  }
+
+  /** The process waits for the workers while somebody waits for an answer, and only then. */
+  #updateHold(): void {
+    const holds = this.#answers.size > 0 || this.#queue.overflowing;
+    if (holds === this.#holds) return;
+    this.#holds = holds;
+    this.#workers[0]?.holdProcess(holds);
+  }
+}
+
+function signal(id: number): { kernel: number; tasks: number; args: number[] } {
+  return { kernel: stepKinds.signal, tasks: 1, args: [id] };
+}
+
+async function withTimeout<Result>(promise: Promise<Result>, milliseconds: number): Promise<Result> {
+  const { setTimeout, clearTimeout } = globalThis as unknown as {
+    setTimeout(callback: () => void, milliseconds: number): unknown;
+    clearTimeout(timer: unknown): void;
+  };
+  let timer: unknown;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("it does not answer")), milliseconds);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

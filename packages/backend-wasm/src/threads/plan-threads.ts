@@ -1,0 +1,61 @@
+import { FlashMoeError } from "@flash-moe/core";
+import { nodeThreads, type ThreadEngine } from "./spawn.js";
+
+/** As many as a call may ask for. */
+export const maxThreads = 64;
+
+/** As many as are taken unasked: what is bound by memory gains nothing from more. */
+const defaultMaxThreads = 8;
+
+/** What an engine tells of its threads. */
+export interface ThreadEnvironment extends ThreadEngine {
+  readonly SharedArrayBuffer?: unknown;
+  readonly crossOriginIsolated?: boolean;
+  readonly navigator?: { readonly hardwareConcurrency?: number };
+}
+
+/** With how many threads a backend runs; with one, everything is done on the calling thread. */
+export interface ThreadPlan {
+  readonly threads: number;
+  /** Why there is one, where more were wanted. */
+  readonly reason?: string;
+}
+
+/** By default a thread a core, at most 8. INVALID_ARGUMENT for a number that is none of threads. */
+export function planThreads(
+  asked: number | undefined,
+  environment: ThreadEnvironment = globalThis as ThreadEnvironment,
+): ThreadPlan {
+  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= maxThreads)) {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `threads is ${String(asked)}; takes a whole number from 1 to ${maxThreads}`,
+    );
+  }
+  const wanted = asked ?? Math.max(1, Math.min(cores(environment), defaultMaxThreads));
+  if (wanted === 1) return { threads: 1 };
+  const reason = whyNoThreads(environment);
+  return reason === undefined ? { threads: wanted } : { threads: 1, reason };
+}
+
+function cores(environment: ThreadEnvironment): number {
+  try {
+    const os = environment.process?.getBuiltinModule?.("node:os") as
+      | { availableParallelism?(): number }
+      | undefined;
+    const cores = os?.availableParallelism?.() ?? environment.navigator?.hardwareConcurrency;
+    return cores !== undefined && cores > 0 ? cores : 1;
+  } catch {
+    // Deno without the permission to ask.
+    return environment.navigator?.hardwareConcurrency ?? 1;
+  }
+}
+
+function whyNoThreads(environment: ThreadEnvironment): string | undefined {
+  if (environment.SharedArrayBuffer === undefined || environment.crossOriginIsolated === false) {
+    return "the page is not cross-origin isolated";
+  }
+  if (nodeThreads(environment) !== undefined) return undefined;
+  const { Worker, Blob, URL } = environment;
+  return Worker && Blob && URL?.createObjectURL ? undefined : "this runtime has no workers";
+}
