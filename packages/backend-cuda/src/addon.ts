@@ -8,7 +8,8 @@ export interface Addon {
   readonly opNames: readonly string[];
   /** What the driver says. Never throws. */
   probe(): DriverReport;
-  open(options: NativeOptions): NativeDevice;
+  /** `device` counts from 0; a limit of -1 is what is free on it. */
+  open(device: number, memoryLimitBytes: number, graphs: boolean): NativeDevice;
   /** The call in a block, read as `run` reads it, under dotted names: for the test of the block. */
   decodeCall(op: number, block: Float64Array): Record<string, unknown>;
 }
@@ -16,14 +17,10 @@ export interface Addon {
 export const interfaceVersion = 1;
 
 export interface DriverReport {
+  /** Why nothing can be opened; empty if something can. */
+  readonly refusal: string;
   /** The newest CUDA that the driver supports, 1000 * major + 10 * minor; 0 if there is no driver. */
   readonly driverCuda: number;
-  /** The oldest CUDA that a driver must support for this binary, likewise. */
-  readonly requiredCuda: number;
-  /** The oldest devices that the binary has code for, 10 * major + minor. */
-  readonly minComputeCapability: number;
-  /** Why there are no devices, in the words of CUDA; empty if there are. */
-  readonly error: string;
   readonly devices: readonly NativeDeviceInfo[];
 }
 
@@ -31,13 +28,9 @@ export interface NativeDeviceInfo {
   readonly name: string;
   /** 10 * major + minor. */
   readonly computeCapability: number;
-  /** Whether the binary has code for it. */
-  readonly supported: boolean;
-}
-
-export interface NativeOptions {
-  readonly device: number;
-  readonly graphs: boolean;
+  readonly memoryBytes: number;
+  /** Why it cannot be opened; empty if it can. */
+  readonly refusal: string;
 }
 
 /**
@@ -47,24 +40,40 @@ export interface NativeOptions {
 export interface NativeDevice {
   /** Where a call is written before `run`. */
   readonly block: Float64Array;
-  /** Of the GPU, when it was opened. */
-  readonly freeBytes: number;
-  readonly totalBytes: number;
-  /** Enqueues the call in the block; returns the bytes of scratch that it took, of at most `scratchBytes`. */
-  run(op: number, scratchBytes: number): number;
-  alloc(bytes: number, zeroed: boolean): number;
-  free(address: number): void;
+  /** Bytes that are live, scratch, the peak of both, and their limit: as of the last call. */
+  readonly memory: Float64Array;
+  /** Enqueues the call in the block. */
+  run(op: number): void;
+  alloc(bytes: number, zeroed: boolean, label: string): number;
+  free(address: number, bytes: number): void;
   /** Takes a copy of the data. */
   write(address: number, data: ArrayBufferView): void;
   copy(source: number, target: number, bytes: number): void;
   /** Fills `target` when all earlier calls have run. */
-  read(address: number, target: ArrayBufferView): Promise<IdErrorCounts>;
-  sync(): Promise<IdErrorCounts>;
-  /** Frees everything that is on the device, after the work that was submitted. */
-  dispose(): Promise<void>;
+  read(address: number, target: ArrayBufferView): Promise<Outcome>;
+  sync(): Promise<Outcome>;
+  /** Makes a mark in the order of the calls; returns its number. */
+  mark(): number;
+  /** The device's time from one mark to the other; then all marks are forgotten. */
+  elapsed(from: number, to: number): Promise<Outcome & { readonly milliseconds: number }>;
+  /** From now on every kernel is timed. */
+  startTiming(): void;
+  stopTiming(): Promise<Outcome & { readonly kernels: readonly KernelTime[] }>;
   /** Makes the device be lost. */
-  lose(): void;
+  lose(reason: string): void;
+  /** Waits for what is in flight, and frees everything that is on the device. */
+  dispose(): void;
 }
 
-/** Ids out of range that ops have met since the last await, by the op's number; undefined if there were none. */
-export type IdErrorCounts = Float64Array | undefined;
+/** What became of the work that was enqueued before. */
+export interface Outcome {
+  /** How many ids out of range ops have met since the outcome before. */
+  readonly idErrors: number;
+}
+
+/** One kernel that ran. */
+export interface KernelTime {
+  readonly op: string;
+  readonly kernel: string;
+  readonly nanoseconds: number;
+}

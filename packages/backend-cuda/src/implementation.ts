@@ -8,17 +8,20 @@ import {
   type Ops,
   opNames,
 } from "@flash-moe/core";
-import type { IdErrorCounts, NativeDevice } from "./addon.js";
+import type { NativeDevice, Outcome } from "./addon.js";
 import { byteLengthOf, type CudaBuffer, elementAddress } from "./cuda-buffer.js";
 import { type EncodeCall, encodeCalls } from "./encode-calls.js";
 import { fromNative } from "./native-error.js";
+import { ScratchAccount } from "./scratch-account.js";
 
 /** The ops on one GPU. Each call is written into a block of numbers, which the addon reads. */
 export function createImplementation(
   device: NativeDevice,
   runtime: BackendRuntime,
 ): BackendImplementation<CudaBuffer> {
-  const { budget } = runtime;
+  const scratch = new ScratchAccount(device, runtime.budget);
+  // Those that look at ids, since somebody last waited for the device.
+  let checking = new Set<OpName>();
 
   /** Runs what may throw an error of the addon. */
   function guard<Result>(work: () => Result): Result {
@@ -31,22 +34,22 @@ export function createImplementation(
 
   function bind<Name extends OpName>(name: Name, number: number): (call: never) => void {
     const encode = encodeCalls[name] as EncodeCall<OpName>;
-    const what = `scratch of ${name}`;
+    const checksIds = opsThatCheckIds.has(name);
     return (call) => {
       encode(device.block, call);
-      const { limitBytes, liveBytes } = budget.report();
-      const left = limitBytes === null ? Number.MAX_SAFE_INTEGER : Math.max(0, limitBytes - liveBytes);
-      const scratchBytes = guard(() => device.run(number, left));
-      // Given back in the order of the stream already; what is noted here is the peak.
-      budget.withScratch(scratchBytes, what, () => {});
+      if (checksIds) checking.add(name);
+      guard(() => device.run(number));
+      scratch.update();
     };
   }
 
   /** Awaits the device; ids out of range that it met are reported late. */
-  async function settle(work: () => Promise<IdErrorCounts>): Promise<void> {
+  async function settle(work: () => Promise<Outcome>): Promise<void> {
+    const checked = checking;
+    checking = new Set();
     try {
-      const error = idError(await work());
-      if (error !== undefined) runtime.fail(error);
+      const { idErrors } = await work();
+      if (idErrors > 0) runtime.fail(idError(idErrors, checked));
     } catch (error) {
       throw fromNative(error, runtime);
     }
@@ -59,25 +62,20 @@ export function createImplementation(
     alloc(dtype, length, zeroed, label) {
       const bytes = length * bytesPerElement(dtype);
       if (bytes === 0) return { dtype, length, address: 0 };
-      try {
-        return { dtype, length, address: device.alloc(bytes, zeroed) };
-      } catch (error) {
-        const told = fromNative(error, runtime);
-        if (!FlashMoeError.is(told) || told.code !== "OUT_OF_MEMORY") throw told;
-        const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
-        throw new FlashMoeError("OUT_OF_MEMORY", `${what} needs ${bytes} bytes: ${told.message}`);
-      }
+      const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
+      const address = guard(() => device.alloc(bytes, zeroed, what));
+      scratch.update();
+      return { dtype, length, address };
     },
-    free({ address }) {
-      if (address !== 0) guard(() => device.free(address));
+    free(buffer) {
+      if (buffer.address !== 0) guard(() => device.free(buffer.address, byteLengthOf(buffer)));
     },
     write(buffer, data, offset) {
       guard(() => device.write(elementAddress(buffer, offset), data));
     },
     async read(buffer, offset, length) {
       const target = readTarget(buffer, length);
-      if (length === 0) await settle(() => device.sync());
-      else await settle(() => device.read(elementAddress(buffer, offset), target));
+      await settle(() => device.read(length === 0 ? 0 : elementAddress(buffer, offset), target));
       return target;
     },
     copy(source, target) {
@@ -85,13 +83,30 @@ export function createImplementation(
     },
     sync: () => settle(() => device.sync()),
     async dispose() {
-      await device.dispose();
+      guard(() => device.dispose());
     },
     forceLoss() {
-      device.lose();
-      runtime.lose({ reason: "destroyed", message: "the loss was asked for" });
+      const message = "the loss was asked for";
+      guard(() => device.lose(message));
+      runtime.lose({ reason: "destroyed", message });
     },
   };
+}
+
+/** They have ids, or counts of ids, that are seen on the device only. */
+const opsThatCheckIds: ReadonlySet<OpName> = new Set<OpName>([
+  "routerSelectBackward",
+  "expertsForward",
+  "expertsBackward",
+  "adamw",
+]);
+
+function idError(count: number, ops: ReadonlySet<OpName>): FlashMoeError {
+  return new FlashMoeError(
+    "INVALID_ARGUMENT",
+    `${[...ops].join(" or ")}: ${count} ids or counts were out of range; takes ids from 0 to one less than there ` +
+      "are rows, and counts up to the capacity",
+  );
 }
 
 /** OUT_OF_MEMORY where the engine has no room for the copy. */
@@ -107,14 +122,4 @@ function readTarget({ dtype }: CudaBuffer, length: number) {
       { cause: error },
     );
   }
-}
-
-function idError(counts: IdErrorCounts): FlashMoeError | undefined {
-  if (counts === undefined) return undefined;
-  const found = opNames.flatMap((name, number) => (counts[number] > 0 ? [`${name}: ${counts[number]}`] : []));
-  return new FlashMoeError(
-    "INVALID_ARGUMENT",
-    `expert ids are out of range (${found.join(", ")}); takes ids from 0 to the number of rows less one, ` +
-      "and counts of rows up to their capacity",
-  );
 }

@@ -1,7 +1,7 @@
 import { FlashMoeError } from "@flash-moe/core";
 
 export interface CudaOptions {
-  /** Which GPU, counted from 0 in the order of the CUDA driver (CUDA_VISIBLE_DEVICES applies). Default 0. */
+  /** Which GPU, counted from 0 as the driver does (CUDA_VISIBLE_DEVICES applies). Default: the first that will do. */
   readonly device?: number;
   /** Bytes that buffers and intermediates may take together. Default: what is free on the GPU when it is opened. */
   readonly memoryLimitBytes?: number;

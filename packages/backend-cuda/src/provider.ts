@@ -12,6 +12,7 @@ import type { CudaBuffer } from "./cuda-buffer.js";
 import { createImplementation } from "./implementation.js";
 import { toFlashMoeError } from "./native-error.js";
 import { type CudaOptions, checkOptions } from "./options.js";
+import { rememberDevice } from "./timing.js";
 
 const name = "cuda";
 
@@ -38,21 +39,24 @@ export const cuda: BackendProvider<CudaOptions> = {
     if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
     const { addon, info, index } = found;
     const device = openDevice(addon, index, options);
-    return defineBackend<CudaBuffer>(
+    const backend = defineBackend<CudaBuffer>(
       {
         name,
         device: describe(addon, info),
-        capabilities: { ...capabilities, maxBufferBytes: device.totalBytes },
-        memoryLimitBytes: options.memoryLimitBytes ?? device.freeBytes,
+        capabilities: { ...capabilities, maxBufferBytes: info.memoryBytes },
+        memoryLimitBytes: options.memoryLimitBytes ?? device.memory[3],
       },
       (runtime) => createImplementation(device, runtime),
     );
+    rememberDevice(backend, device);
+    return backend;
   },
 };
 
-function openDevice(addon: Addon, index: number, { graphs = true }: CudaOptions): NativeDevice {
+function openDevice(addon: Addon, index: number, options: CudaOptions): NativeDevice {
+  const { memoryLimitBytes = -1, graphs = true } = options;
   try {
-    return addon.open({ device: index, graphs });
+    return addon.open(index, memoryLimitBytes, graphs);
   } catch (error) {
     throw toFlashMoeError(error);
   }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "ops/calls.h"
 
@@ -210,6 +211,17 @@ void visit_fields(Visitor&& visit, AdamwCall& call) {
   visit("weightDecay", call.weight_decay);
   visit("gradientScale", call.gradient_scale);
 }
+
+// Counts the numbers of a call.
+class CallMeasure {
+ public:
+  template <typename Field>
+  void operator()(const char*, Field&) {
+    length += std::is_same_v<Field, Buffer> ? 2 : 1;
+  }
+
+  int length = 0;
+};
 
 template <typename Call>
 Call read_call(const double* block) {
