@@ -1,0 +1,30 @@
+// Purpose: BatchNorm1d (affine = False) with given statistics.
+// Equation: output = (x - mean) / sqrt(variance + epsilon).
+// Shapes: x and output [tokens, features], mean and variance [features].
+// Parallelisation: device/feature_tile.h.
+// Why: a thread needs the statistics of four features for its 32 elements. The difference is formed first, so that a
+//   large mean costs one rounding and no more.
+#pragma once
+
+#include "device/feature_tile.h"
+
+namespace flash_moe {
+
+template <typename X>
+__global__ void __launch_bounds__(FeatureTile::threads)
+    batch_norm_apply(const X* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ variance,
+                     float* __restrict__ output, int64_t tokens, int64_t features, float epsilon) {
+  const FeatureTile tile(tokens, features);
+#pragma unroll
+  for (int q = 0; q < FeatureTile::each; q++) {
+    const int64_t feature = tile.feature(q);
+    if (feature >= features) continue;
+    const float centre = mean[feature], scale = 1.0f / sqrtf(variance[feature] + epsilon);
+#pragma unroll
+    for (int r = 0; r < FeatureTile::rows; r++) {
+      if (tile.holds(r, q)) output[tile.at(r, q)] = (to_float(x[tile.at(r, q)]) - centre) * scale;
+    }
+  }
+}
+
+}  // namespace flash_moe

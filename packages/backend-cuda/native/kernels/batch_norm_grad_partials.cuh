@@ -1,0 +1,45 @@
+// Purpose: of 64 tokens, the two sums over the batch that the backward of a training BatchNorm needs.
+// Equation: partials[c, 0, f] = sum_t d, partials[c, 1, f] = sum_t d n, n the normalised input, d the incoming
+//   gradient.
+// Shapes: x and d [tokens, features], mean and variance [features], partials [chunks, 2, features].
+// Parallelisation: device/feature_tile.h.
+// Why: chunks are cut at fixed places, so that the order of the sums depends on T alone.
+#pragma once
+
+#include "device/feature_tile.h"
+
+namespace flash_moe {
+
+template <typename X>
+__global__ void __launch_bounds__(FeatureTile::threads)
+    batch_norm_grad_partials(const X* __restrict__ x, const float* __restrict__ mean,
+                             const float* __restrict__ variance, const float* __restrict__ gradient,
+                             float* __restrict__ partials, int64_t tokens, int64_t features, float epsilon) {
+  const FeatureTile tile(tokens, features);
+  float sums[FeatureTile::each] = {}, products[FeatureTile::each] = {};
+#pragma unroll
+  for (int q = 0; q < FeatureTile::each; q++) {
+    const int64_t feature = tile.feature(q);
+    if (feature >= features) continue;
+    const float centre = mean[feature], scale = 1.0f / sqrtf(variance[feature] + epsilon);
+#pragma unroll
+    for (int r = 0; r < FeatureTile::rows; r++) {
+      if (!tile.holds(r, q)) continue;
+      const float d = gradient[tile.at(r, q)];
+      sums[q] += d;
+      products[q] += d * ((to_float(x[tile.at(r, q)]) - centre) * scale);
+    }
+  }
+  sum_over_tokens(sums);
+  sum_over_tokens(products);
+  if (warp_id() > 0) return;
+#pragma unroll
+  for (int q = 0; q < FeatureTile::each; q++) {
+    if (tile.feature(q) >= features) continue;
+    float* const own = partials + tile.chunk * 2 * features + tile.feature(q);
+    own[0] = sums[q];
+    own[features] = products[q];
+  }
+}
+
+}  // namespace flash_moe
