@@ -1,5 +1,8 @@
+import type { KernelTime, OpName } from "@flash-moe/core";
 import type { Binding } from "./device-memory.js";
 import type { ErrorScopes } from "./error-scopes.js";
+import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
+import { KernelTimer } from "./kernel-timer.js";
 import type { Pipeline } from "./pipelines.js";
 
 /** Bytes of one set of parameters: what a uniform binding is aligned to. */
@@ -21,6 +24,7 @@ export class CommandQueue {
   #pass: GPUComputePassEncoder | undefined;
   #used = 0;
   #dispatches = 0;
+  #timer: KernelTimer | undefined;
 
   constructor(device: GPUDevice, scopes: ErrorScopes) {
     this.device = device;
@@ -32,9 +36,9 @@ export class CommandQueue {
     });
   }
 
-  /** Runs a kernel with `parameters` (words of a uniform buffer) and the bindings that follow it. */
+  /** Runs a kernel of `op` with `parameters` (words of a uniform buffer) and the bindings that follow it. */
   dispatch(
-    label: string,
+    op: OpName | "write",
     pipeline: Pipeline,
     parameters: readonly number[],
     bindings: readonly Binding[],
@@ -46,12 +50,17 @@ export class CommandQueue {
     this.#used += 1;
     this.#dispatches += 1;
     const uniform: Binding = { buffer: this.#parameters, offset, size: slotBytes };
+    const { kernel } = pipeline;
+    const label = `${op}: ${kernel}`;
     const group = this.device.createBindGroup({
       label,
       layout: pipeline.layout,
       entries: [uniform, ...bindings].map((resource, binding) => ({ binding, resource })),
     });
-    this.#pass ??= this.#commands().beginComputePass({ label });
+    // A pass of its own for each kernel that is timed: that is what the device can time.
+    if (this.#timer) this.#endPass();
+    const timestampWrites = this.#timer?.next(op, kernel);
+    this.#pass ??= this.#commands().beginComputePass({ label, timestampWrites });
     this.#pass.setPipeline(pipeline.pipeline);
     this.#pass.setBindGroup(0, group);
     // Kernels number their workgroups row by row, and ignore those past the last one.
@@ -81,11 +90,27 @@ export class CommandQueue {
     else this.#destroyLater.push(buffer);
   }
 
+  /** Runs `work`, which dispatches and does not throw; resolves with what each dispatch took. */
+  async timeKernels(work: () => void): Promise<KernelTime[]> {
+    this.flush();
+    const timer = new KernelTimer(this.device, dispatchesPerSubmit);
+    this.#timer = timer;
+    try {
+      work();
+      this.flush();
+      this.#timer = undefined;
+      return await timer.times();
+    } finally {
+      timer.dispose();
+    }
+  }
+
   /** Submits what was collected. */
   flush(): void {
     const encoder = this.#encoder;
     if (encoder === undefined) return;
     this.#endPass();
+    this.#timer?.resolve(encoder);
     this.#encoder = undefined;
     this.#scopes.watch("submitted work", ["validation", "out-of-memory", "internal"], () => {
       if (this.#used > 0) {
@@ -113,12 +138,3 @@ export class CommandQueue {
     this.#pass = undefined;
   }
 }
-
-/** The values of the standard's GPUBufferUsage, a global that Node does not have. */
-export const GPU_BUFFER_USAGE = {
-  MAP_READ: 0x1,
-  COPY_SRC: 0x4,
-  COPY_DST: 0x8,
-  UNIFORM: 0x40,
-  STORAGE: 0x80,
-} as const;

@@ -13,6 +13,9 @@ interface DawnPackage {
  */
 let dawn: GPU | undefined;
 
+/** Timestamps in nanoseconds: a browser rounds them to 100 microseconds, so that no page spies on another. */
+const dawnOptions = ["disable-dawn-features=timestamp_quantization"];
+
 /** Asks for no adapter. */
 export async function findGpu(): Promise<FoundGpu> {
   const { navigator } = globalThis as { navigator?: { gpu?: GPU } };
@@ -37,7 +40,7 @@ export async function findGpu(): Promise<FoundGpu> {
     return { reason: explainImport(error) };
   }
   try {
-    dawn = loaded.create([]);
+    dawn = loaded.create([...dawnOptions]);
     return { gpu: dawn, from: "package" };
   } catch (error) {
     return { reason: `the package webgpu cannot start: ${text(error)}` };

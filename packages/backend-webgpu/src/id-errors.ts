@@ -1,7 +1,7 @@
 import { FlashMoeError } from "@flash-moe/core";
 import type { CommandQueue } from "./command-queue.js";
-import { GPU_BUFFER_USAGE } from "./command-queue.js";
 import type { Binding } from "./device-memory.js";
+import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 
 const slots = 256;
 /** Words of one slot: the place of the value plus one (0: nothing wrong), and the value. */

@@ -1,8 +1,9 @@
 import type { BackendImplementation, BackendRuntime, OpCalls, OpName, Ops } from "@flash-moe/core";
 import { bytesPerElement, FlashMoeError, opNames } from "@flash-moe/core";
-import { CommandQueue, GPU_BUFFER_USAGE } from "./command-queue.js";
+import { CommandQueue } from "./command-queue.js";
 import type { Binding, DeviceMemory } from "./device-memory.js";
 import { ErrorScopes } from "./error-scopes.js";
+import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 import { IdErrors, idErrorBytes } from "./id-errors.js";
 import { type Device, LiveContext, PlanningContext } from "./live-context.js";
 import type { BindingLimits } from "./op-context.js";
@@ -150,6 +151,11 @@ export function createImplementation(
       const context = new PlanningContext(op, options.limits);
       opFunctions[op](call as never, context);
       await device.pipelines.prepare(context.variants);
+    },
+    async timeKernels(work) {
+      const times = await queue.timeKernels(work);
+      await Promise.all([checkIds(), scopes.settled()]);
+      return times;
     },
     async sync() {
       queue.flush();

@@ -36,8 +36,7 @@ export class LiveContext extends OpContext {
   launch(launch: Launch): void {
     if (launch.workgroups === 0) return;
     const pipeline = this.#device.pipelines.get(launch);
-    const label = `${this.op}: ${launch.kernel}`;
-    this.#device.queue.dispatch(label, pipeline, launch.params, launch.bindings, launch.workgroups);
+    this.#device.queue.dispatch(this.op, pipeline, launch.params, launch.bindings, launch.workgroups);
   }
 
   scratch(name: string, bytes: number): Binding {

@@ -28,10 +28,14 @@ const wantedLimits = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
+/** What is used where the adapter has it. */
+const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query"];
+
 export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
   try {
-    return await adapter.requestDevice({ label: "flash-moe", requiredLimits });
+    const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));
+    return await adapter.requestDevice({ label: "flash-moe", requiredFeatures, requiredLimits });
   } catch (error) {
     throw FlashMoeError.from(error, "UNAVAILABLE", `${describeAdapter(infoOf(adapter))} gives no device`);
   }

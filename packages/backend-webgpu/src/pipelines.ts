@@ -11,6 +11,7 @@ export interface Variant {
 }
 
 export interface Pipeline {
+  readonly kernel: KernelName;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }
@@ -33,7 +34,8 @@ export class Pipelines {
     let pipeline = this.#ready.get(key);
     if (pipeline === undefined) {
       const { descriptor, layout } = this.#describe(variant);
-      pipeline = { pipeline: this.#device.createComputePipeline(descriptor), layout };
+      const compiled = this.#device.createComputePipeline(descriptor);
+      pipeline = { kernel: variant.kernel, pipeline: compiled, layout };
       this.#ready.set(key, pipeline);
     }
     return pipeline;
@@ -59,7 +61,7 @@ export class Pipelines {
     const { descriptor, layout } = this.#describe(variant);
     try {
       const pipeline = await this.#device.createComputePipelineAsync(descriptor);
-      if (!this.#ready.has(key)) this.#ready.set(key, { pipeline, layout });
+      if (!this.#ready.has(key)) this.#ready.set(key, { kernel: variant.kernel, pipeline, layout });
     } catch (error) {
       throw FlashMoeError.from(error, "COMPILE_FAILED", `kernel ${key}`);
     }

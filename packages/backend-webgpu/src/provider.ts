@@ -62,7 +62,7 @@ function openOn(device: GPUDevice, info: GPUAdapterInfo, options: WebGpuOptions)
     {
       name,
       device: describeAdapter(info),
-      capabilities,
+      capabilities: { ...capabilities, timestamps: device.features.has("timestamp-query") },
       memoryLimitBytes: options.memoryLimitBytes ?? (isSoftware(info) ? freeMemoryBytes() : null),
     },
     (runtime) =>
@@ -83,7 +83,7 @@ function freeMemoryBytes(): number | null {
   return free === undefined ? null : Math.floor(0.8 * free);
 }
 
-const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "timestamps"> = {
   dtypes: {
     f32: new Set(["storage", "arithmetic"]),
     f16: new Set(["storage"]),
@@ -93,7 +93,6 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
   // Kernels count elements in 32 bits, and a 16-bit one has two bytes. Above a binding's size, buffers are split.
   maxBufferBytes: 2 ** 33 - 512,
   maxKeysPerAxis: 4096,
-  timestamps: false,
   mlpIntermediate: "f32",
 };
 

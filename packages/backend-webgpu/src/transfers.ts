@@ -1,8 +1,8 @@
 import { bytesPerElement, type DType, FlashMoeError, hostArray, type TypedArray } from "@flash-moe/core";
-import { GPU_BUFFER_USAGE } from "./command-queue.js";
 import type { Binding, DeviceMemory, Part } from "./device-memory.js";
 import { bindingOf, splitLengths, wordBytes } from "./device-memory.js";
 import type { ErrorScopes } from "./error-scopes.js";
+import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 import type { Device } from "./live-context.js";
 
 /** What a buffer must be usable for, to be one of ours. */

@@ -1,7 +1,7 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
+import { provideSoftwareAdapter } from "@flash-moe/chromium";
 import { ConformanceSession, requiredBackends } from "@flash-moe/reference/conformance";
 import { afterAll, describe, expect, it } from "vitest";
-import { provideSoftwareAdapter } from "./helpers/software-adapter.js";
 
 provideSoftwareAdapter();
 

@@ -49,6 +49,7 @@ it("is unavailable where an adapter gives no device, or too small a one", async 
   const info = { vendor: "v", architecture: "a", device: "", description: "" };
   const refuses = {
     info,
+    features: new Set(),
     limits: {},
     requestDevice: async () => {
       throw new Error("too many devices");
@@ -56,7 +57,7 @@ it("is unavailable where an adapter gives no device, or too small a one", async 
   };
   expect(await codeOf(() => webgpu.open({ gpu: without(refuses) }))).toBe("UNAVAILABLE");
   const limits = { maxStorageBuffersPerShaderStage: 4 };
-  const small = { info, limits, requestDevice: async () => ({ limits }) };
+  const small = { info, features: new Set(), limits, requestDevice: async () => ({ limits }) };
   const error = await webgpu.open({ gpu: without(small) }).catch((thrown: unknown) => thrown);
   expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
   expect(String(error)).toContain("maxStorageBuffersPerShaderStage 4");

@@ -16,7 +16,7 @@ export interface Capabilities {
   readonly maxBufferBytes: number;
   /** Largest X and Y of a router; at least 4,096. */
   readonly maxKeysPerAxis: number;
-  /** Whether the device can time its own work. */
+  /** Whether the device can time its own work: see `timeKernels`. */
   readonly timestamps: boolean;
   /** What the MLP keeps its intermediate in: f32, or the storage dtype (tensor cores). */
   readonly mlpIntermediate: "f32" | "storage";
@@ -34,6 +34,14 @@ export interface MemoryReport {
   readonly peakBytes: number;
   /** What live and scratch may come to together; null where the device does not tell. */
   readonly limitBytes: number | null;
+}
+
+/** What one piece of an op took on the device. */
+export interface KernelTime {
+  /** The op that it belongs to; "write" where the host's data needed one. */
+  readonly op: OpName | "write";
+  readonly kernel: string;
+  readonly nanoseconds: number;
 }
 
 export interface DeviceLoss {

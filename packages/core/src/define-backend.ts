@@ -4,12 +4,14 @@ import type {
   Capabilities,
   DeviceBuffer,
   DeviceLoss,
+  KernelTime,
   MemoryReport,
 } from "./backend.js";
 import { type DType, encode, type TypedArray } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
 import { InFlight } from "./in-flight.js";
+import type { LongJobOptions } from "./initialize.js";
 import { isManagedBuffer, ManagedBuffer } from "./managed-buffer.js";
 import { MemoryBudget } from "./memory-budget.js";
 import { type OpCalls, type OpName, type Ops, opNames } from "./ops.js";
@@ -29,47 +31,10 @@ export function defineBackend<H>(
   return new DefinedBackend(description, createImplementation);
 }
 
-/**
- * Makes the device be lost, as if it had been destroyed from outside, for tests of what comes after.
- * UNSUPPORTED where `capabilities.forcedLoss` is false.
- */
-export function forceLoss(backend: Backend): void {
-  asDefined(backend).forceLoss();
-}
-
-/** The provider's own handle of a buffer, for a provider's own functions. Same errors as using it in an op. */
-export function bufferHandle<H>(backend: Backend, buffer: DeviceBuffer): H {
-  return asDefined(backend).handleForProvider(buffer) as H;
-}
-
-/**
- * A buffer around memory that was not allocated here, for a provider's own functions. Its bytes are not
- * counted; disposing it calls `release`, if given, instead of freeing it.
- */
-export function adoptHandle<H>(
-  backend: Backend,
-  handle: H,
-  dtype: DType,
-  length: number,
-  options: { label?: string; release?: () => void } = {},
-): DeviceBuffer {
-  return asDefined(backend).adopt(handle, dtype, length, options);
-}
-
 /** Registered: a backend made by another copy of this package, of the same contract, will do. */
-const marker = Symbol.for("flash-moe.backend.1");
+export const backendMarker: unique symbol = Symbol.for("flash-moe.backend.1");
 
-function asDefined(backend: Backend): DefinedBackend<unknown> {
-  if (typeof backend === "object" && backend !== null && marker in backend) {
-    return backend as unknown as DefinedBackend<unknown>;
-  }
-  throw new FlashMoeError(
-    "INVALID_ARGUMENT",
-    `backend is ${describe(backend)}; takes what defineBackend returned`,
-  );
-}
-
-class DefinedBackend<H> implements Backend {
+export class DefinedBackend<H> implements Backend {
   readonly specVersion = 1;
   readonly name: string;
   readonly device: string;
@@ -84,13 +49,15 @@ class DefinedBackend<H> implements Backend {
   #lateError: FlashMoeError | undefined;
   #disposal: Promise<void> | undefined;
   #freed = false;
+  /** While `prepareWork` calls: what is being made ready, instead of run. */
+  #preparing: { readonly op: OpName; readonly ready: Promise<void> }[] | undefined;
 
   constructor(
     description: BackendDescription,
     create: (runtime: BackendRuntime) => BackendImplementation<H>,
   ) {
     checkDescription(description);
-    Object.defineProperty(this, marker, { value: true });
+    Object.defineProperty(this, backendMarker, { value: true });
     this.name = description.name;
     this.device = description.device;
     this.lost = new Promise((resolve) => {
@@ -219,13 +186,49 @@ class DefinedBackend<H> implements Backend {
     this.#assertUsable();
     this.#assertPresent(op);
     validateCall(op, call, this);
-    const raw = this.#withHandles(call) as OpCalls<H>[OpName];
-    await this.#settle("prepare", async () => this.#implementation.prepare?.(op, raw));
+    await this.#settle("prepare", () => this.#prepareRaw(op, call));
+  }
+
+  async prepareWork(work: () => void, { signal, onProgress }: LongJobOptions): Promise<void> {
+    this.#assertUsable();
+    signal?.throwIfAborted();
+    if (this.#implementation.prepare === undefined) return;
+    const preparing: { readonly op: OpName; readonly ready: Promise<void> }[] = [];
+    this.#preparing = preparing;
+    try {
+      work();
+    } finally {
+      this.#preparing = undefined;
+    }
+    for (const [done, { op, ready }] of preparing.entries()) {
+      await this.#settle("prepare", () => ready);
+      signal?.throwIfAborted();
+      onProgress?.({ phase: "compile", name: op, loaded: done + 1, total: preparing.length });
+    }
   }
 
   async sync(): Promise<void> {
     this.#assertUsable();
     await this.#settle("sync", () => this.#implementation.sync());
+  }
+
+  async timeKernels(work: () => void): Promise<KernelTime[]> {
+    this.#assertUsable();
+    const { timeKernels } = this.#implementation;
+    if (!this.capabilities.timestamps || timeKernels === undefined) {
+      throw new FlashMoeError("UNSUPPORTED", `${this.name} on ${this.device} cannot time its own work`);
+    }
+    let thrown: { readonly error: unknown } | undefined;
+    const guarded = (): void => {
+      try {
+        work();
+      } catch (error) {
+        thrown = { error };
+      }
+    };
+    const times = await this.#settle("timeKernels", () => timeKernels.call(this.#implementation, guarded));
+    if (thrown !== undefined) throw thrown.error;
+    return times;
   }
 
   memory(): MemoryReport {
@@ -302,8 +305,19 @@ class DefinedBackend<H> implements Backend {
     this.#assertUsable();
     this.#assertPresent(op);
     validateCall(op, call, this);
+    if (this.#preparing !== undefined) {
+      const ready = this.#prepareRaw(op, call);
+      // Judged when its turn comes.
+      ready.catch(() => {});
+      this.#preparing.push({ op, ready });
+      return;
+    }
     const { ops } = this.#implementation;
     this.#guard(op, () => ops[op]?.(this.#withHandles(call) as never));
+  }
+
+  async #prepareRaw(op: OpName, call: OpCalls[OpName]): Promise<void> {
+    await this.#implementation.prepare?.(op, this.#withHandles(call) as OpCalls<H>[OpName]);
   }
 
   #assertPresent(op: OpName): void {

@@ -1,4 +1,4 @@
-import type { Capabilities, DeviceLoss } from "./backend.js";
+import type { Capabilities, DeviceLoss, KernelTime } from "./backend.js";
 import type { DType, TypedArray } from "./dtype.js";
 import type { FlashMoeError } from "./errors.js";
 import type { MemoryBudget } from "./memory-budget.js";
@@ -45,6 +45,8 @@ export interface BackendImplementation<H> {
   prepare?(op: OpName, call: OpCalls<H>[OpName]): Promise<void>;
   /** Resolves when all submitted work has run. */
   sync(): Promise<void>;
+  /** Runs `work` at once, and tells what its kernels took, in order; there where `capabilities.timestamps` is true. */
+  timeKernels?(work: () => void): Promise<KernelTime[]>;
   /** Frees the device and everything on it. */
   dispose(): Promise<void>;
   /** Makes the device be lost, as if destroyed from outside; absent where that cannot be done. */

@@ -8,10 +8,12 @@ export type {
   DeviceBuffer,
   DeviceLoss,
   DTypeUse,
+  KernelTime,
   MemoryReport,
   ProbeResult,
 } from "./backend.js";
-export { adoptHandle, bufferHandle, defineBackend, forceLoss } from "./define-backend.js";
+export { adoptHandle, bufferHandle, forceLoss, prepareWork, timeKernels } from "./backend-functions.js";
+export { defineBackend } from "./define-backend.js";
 export {
   bytesPerElement,
   type DType,

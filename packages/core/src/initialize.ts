@@ -3,10 +3,10 @@ import type { Backend } from "./backend.js";
 import { encode, type FloatDType } from "./dtype.js";
 import { elementCount, Tensor } from "./tensor.js";
 
-/** How a long job tells how far it is, in bytes. */
+/** How a long job tells how far it is: in bytes, and where it compiles in calls of ops. */
 export interface Progress {
-  readonly phase: "initialize" | "read" | "write" | "move";
-  /** The tensor at hand. */
+  readonly phase: "initialize" | "read" | "write" | "move" | "compile";
+  /** The tensor, or the op, at hand. */
   readonly name: string;
   readonly loaded: number;
   readonly total: number;

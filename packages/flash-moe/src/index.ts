@@ -36,6 +36,7 @@ export { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig } from "./lay
 export { estimateMemory, type MemoryEstimate, type MemoryEstimateOptions } from "./layer/estimate-memory.js";
 export { type CreateOptions, FlashMoE, type LoadOptions, type SaveOptions } from "./layer/flash-moe.js";
 export type { BackwardOptions, FlashMoeRecording } from "./layer/recording.js";
+export type { WarmupOptions } from "./layer/warmup.js";
 export {
   type BlobLike,
   type ByteSource,

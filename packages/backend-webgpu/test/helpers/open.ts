@@ -1,8 +1,8 @@
 import { type WebGpuOptions, webgpu } from "@flash-moe/backend-webgpu";
+import { provideSoftwareAdapter } from "@flash-moe/chromium";
 import type { Backend } from "@flash-moe/core";
 import { requiredBackends } from "@flash-moe/reference/conformance";
 import { it } from "vitest";
-import { provideSoftwareAdapter } from "./software-adapter.js";
 
 provideSoftwareAdapter();
 const probe = await webgpu.probe();
@@ -25,12 +25,31 @@ interface DawnPackage {
 
 let gpu: GPU | undefined;
 
-/** A device of somebody else's: opened without the backend. */
-export async function openDevice(): Promise<GPUDevice> {
+/** An adapter that was not found by the backend. */
+async function findAdapter(): Promise<GPUAdapter> {
   // Kept for good: Dawn's instance must outlive its devices.
   gpu ??= ((await import("webgpu")) as unknown as DawnPackage).create([]);
-  const adapter = await gpu.requestAdapter();
-  return adapter!.requestDevice();
+  return (await gpu.requestAdapter())!;
+}
+
+/** A device of somebody else's: opened without the backend. */
+export async function openDevice(): Promise<GPUDevice> {
+  return (await findAdapter()).requestDevice();
+}
+
+/** An adapter that has no features to offer, and hands its devices to `opened`. */
+export async function bareAdapter(opened: (device: GPUDevice) => void = () => {}): Promise<GPUAdapter> {
+  const adapter = await findAdapter();
+  return {
+    features: new Set(),
+    limits: adapter.limits,
+    info: adapter.info,
+    async requestDevice(descriptor) {
+      const device = await adapter.requestDevice(descriptor);
+      opened(device);
+      return device;
+    },
+  } as Partial<GPUAdapter> as GPUAdapter;
 }
 
 /** The usage flags of buffers, which Node has no global for. */

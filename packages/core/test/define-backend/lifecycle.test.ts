@@ -1,6 +1,14 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { type Backend, FlashMoeError, forceLoss, type OpCalls } from "@flash-moe/core";
+import {
+  type Backend,
+  FlashMoeError,
+  forceLoss,
+  type OpCalls,
+  type Progress,
+  prepareWork,
+  timeKernels,
+} from "@flash-moe/core";
 import { describe, expect, it } from "vitest";
 import { expectReject, expectThrow } from "../helpers/expect-error.js";
 import { deferred, fake } from "../helpers/fake-backend.js";
@@ -284,6 +292,92 @@ describe("order", () => {
     await fake()
       .backend.prepare("linear", linearCall(fake().backend))
       .catch(() => {});
+  });
+
+  it("prepareWork makes ready what the work calls, and runs none of it", async () => {
+    const prepared: string[] = [];
+    const { backend, calls } = fake({
+      override: {
+        prepare: async (op) => {
+          prepared.push(op);
+        },
+      },
+    });
+    const progress: Progress[] = [];
+    const twice = () => {
+      const call = linearCall(backend);
+      backend.ops.linear(call);
+      backend.ops.linear(call);
+    };
+    await prepareWork(backend, twice, { onProgress: (step) => progress.push(step) });
+    expect(prepared).toEqual(["linear", "linear"]);
+    expect(calls).toEqual([]);
+    expect(progress).toEqual([
+      { phase: "compile", name: "linear", loaded: 1, total: 2 },
+      { phase: "compile", name: "linear", loaded: 2, total: 2 },
+    ]);
+    backend.ops.linear(linearCall(backend));
+    expect(calls).toHaveLength(1);
+  });
+
+  it("prepareWork lets through what the work throws, and then runs calls again", async () => {
+    const { backend, calls } = fake({ override: { prepare: async () => {} } });
+    const bad = () => backend.ops.linear({ ...linearCall(backend), rows: -1 });
+    await expectReject(prepareWork(backend, bad), "INVALID_ARGUMENT", "rows is -1");
+    backend.ops.linear(linearCall(backend));
+    expect(calls).toHaveLength(1);
+  });
+
+  it("prepareWork rejects with what failed to compile, and with the reason of a signal", async () => {
+    const { backend } = fake({ override: { prepare: () => Promise.reject(new Error("line 3")) } });
+    const work = () => {
+      backend.ops.linear(linearCall(backend));
+      backend.ops.linear(linearCall(backend));
+    };
+    await expectReject(prepareWork(backend, work), "BACKEND_FAILED", "fake: prepare: line 3");
+    const aborting = fake({ override: { prepare: async () => {} } }).backend;
+    const controller = new AbortController();
+    let done = 0;
+    const onProgress = () => {
+      done += 1;
+      controller.abort(new Error("enough"));
+    };
+    const three = () => {
+      for (let n = 0; n < 3; n++) aborting.ops.linear(linearCall(aborting));
+    };
+    const { signal } = controller;
+    await expect(prepareWork(aborting, three, { signal, onProgress })).rejects.toThrow("enough");
+    expect(done).toBe(1);
+    await expect(prepareWork(aborting, three, { signal })).rejects.toThrow("enough");
+  });
+
+  it("prepareWork does not call the work where there is nothing to compile", async () => {
+    const { backend } = fake();
+    await prepareWork(backend, () => expect.unreachable());
+  });
+
+  it("timeKernels runs the work and hands on what the device says", async () => {
+    const times = [{ op: "linear", kernel: "k", nanoseconds: 7 }] as const;
+    const { backend, calls } = fake({
+      capabilities: { timestamps: true },
+      override: {
+        timeKernels: async (work) => {
+          work();
+          return [...times];
+        },
+      },
+    });
+    expect(await timeKernels(backend, () => backend.ops.linear(linearCall(backend)))).toEqual(times);
+    expect(calls).toHaveLength(1);
+    const failing = timeKernels(backend, () => {
+      throw new RangeError("of the caller's");
+    });
+    await expect(failing).rejects.toThrow(RangeError);
+    await expectReject(
+      timeKernels(fake().backend, () => {}),
+      "UNSUPPORTED",
+      "fake on host memory cannot time its own work",
+    );
   });
 
   it("prepare is nothing where there is nothing to compile, and wraps what fails", async () => {

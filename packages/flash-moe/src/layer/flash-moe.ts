@@ -5,6 +5,7 @@ import {
   type LongJobOptions,
   Module,
   type Parameter,
+  prepareWork,
   Scope,
   type Tensor,
   type TensorSlot,
@@ -22,6 +23,7 @@ import {
 import type { ByteSourceLike } from "../safetensors/index.js";
 import { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig, routerConfig } from "./config.js";
 import { FlashMoeRecording } from "./recording.js";
+import { rehearse, type WarmupOptions } from "./warmup.js";
 
 export interface CreateOptions extends LongJobOptions {
   /** Default 0. */
@@ -189,6 +191,20 @@ export class FlashMoE extends Module {
       recording.dispose();
       throw error;
     }
+  }
+
+  /**
+   * Compiles what batches of `tokens` tokens will need, without running any of it, so that the first one does not wait.
+   * Other numbers of tokens may take other kernels: those up to 8, for instance. Nothing of the layer changes.
+   */
+  async warmup(tokens: number, options: WarmupOptions = {}): Promise<void> {
+    // A router of its own, which counts no batch of the rehearsal.
+    const router = new CartesianRouter(this.router.config, {
+      weight: this.router.parameters()[0].tensor,
+      statistics: this.router.statistics,
+    });
+    const twin = new FlashMoE(router, this.ffn);
+    await prepareWork(this.backend, () => rehearse(twin, tokens, options), options);
   }
 
   /** What a checkpoint of the layer holds, for `save` or a file of several layers. */

@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import { isProvided, swiftShader } from "@flash-moe/chromium";
+import { isProvided, swiftShader } from "./unpack.js";
 
 /**
  * Gives Dawn a software adapter that comes from npm alone: SwiftShader and the Vulkan loader, as the package
