@@ -43,7 +43,7 @@ export const cuda: BackendProvider<CudaOptions> = {
       {
         name,
         device: describe(addon, info),
-        capabilities: { ...capabilities, maxBufferBytes: info.memoryBytes },
+        capabilities,
         memoryLimitBytes: options.memoryLimitBytes ?? device.memory[3],
       },
       (runtime) => createImplementation(device, runtime),
@@ -68,13 +68,15 @@ function describe({ shim }: Addon, info: NativeDeviceInfo): string {
   return `${info.name} (compute capability ${Math.floor(computeCapability / 10)}.${computeCapability % 10})`;
 }
 
-const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "maxBufferBytes"> = {
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
   dtypes: {
     f32: new Set(["storage", "arithmetic"]),
     f16: new Set(["storage", "arithmetic", "accelerated"]),
     bf16: new Set(["storage", "arithmetic", "accelerated"]),
   },
   deterministic: true,
+  // More than any GPU has: kernels count in 64 bits, and only memory ends.
+  maxBufferBytes: 2 ** 40,
   maxKeysPerAxis: 4096,
   timestamps: true,
   // On tensor cores, whose operands have 16 bits.

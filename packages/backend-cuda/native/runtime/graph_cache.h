@@ -25,7 +25,7 @@ struct RecordedCall {
 
   // One launch is as quick without a graph. Large calls gain nothing, and their scratch would be kept for ever.
   static constexpr size_t most_scratch = size_t{16} << 20;
-  bool worth_a_graph() const { return !refused && runs >= 2 && launches >= 2 && scratch_bytes <= most_scratch; }
+  bool worth_a_graph() const { return !refused && runs >= 1 && launches >= 2 && scratch_bytes <= most_scratch; }
 };
 
 class GraphCache {
