@@ -1,7 +1,7 @@
 import { fitCanvas, redrawOnChange, themeOf } from "./fit-canvas.js";
 
-/** Steps that the smooth line remembers. */
-const memory = 50;
+/** Steps that the smooth line remembers, at most: at the beginning, where the loss falls fast, a quarter of all. */
+const memory = 40;
 const height = 300;
 const pad = { left: 34, right: 12, top: 12, bottom: 26 };
 
@@ -47,9 +47,8 @@ export class LossCurve {
     return this.#smooth.at(-1);
   }
 
-  /** A plain mean as long as there are fewer steps than it remembers. */
   #nextMean(loss: number): number {
-    const count = Math.min(this.#losses.length, memory);
+    const count = Math.min(memory, Math.max(1, this.#losses.length / 4));
     const before = this.#smooth.at(-1) ?? loss;
     return before + (loss - before) / count;
   }

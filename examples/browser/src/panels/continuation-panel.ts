@@ -57,7 +57,7 @@ export class ContinuationPanel {
           onProgress: (text) => {
             made += text;
             this.#promptShown.textContent = prompt;
-            this.#made.textContent = made;
+            this.#made.textContent = legible(made);
           },
         },
       );
@@ -69,4 +69,9 @@ export class ContinuationPanel {
       if (this.#controller === controller) this.#controller = undefined;
     }
   }
+}
+
+/** What an untrained model makes is often no text: a dot for each of its signs that cannot be shown. */
+function legible(text: string): string {
+  return text.replace(/[^\P{C}\n]|\uFFFD/gu, "·");
 }

@@ -1,5 +1,5 @@
 import type { MemoryReport } from "@flash-moe/core";
-import { announce, byId, element, showMessage } from "../dom.js";
+import { announce, byId, showMessage } from "../dom.js";
 import { formatBytes } from "../format.js";
 import type { Client } from "../remote/client.js";
 import type { BackendName, BackendReport } from "../remote/protocol.js";
@@ -32,7 +32,13 @@ export class DevicePanel {
 
   /** Asks every backend whether it is there, and opens the best: a GPU, else WebAssembly. */
   async start(): Promise<void> {
-    const reports = await this.#client.run("probe", null);
+    const probed = await this.#client.run("probe", null);
+    // What the page itself is not offered, its worker is not asked for.
+    const reports = probed.map((report) =>
+      report.name === "webgpu" && !("gpu" in navigator)
+        ? { ...report, available: false, text: "navigator.gpu is missing" }
+        : report,
+    );
     for (const report of reports) this.#show(report);
     const webgpu = reports.find(({ name }) => name === "webgpu");
     const missing = byId("webgpu-missing", HTMLElement);
@@ -71,6 +77,7 @@ export class DevicePanel {
 
   async #openBackend(name: BackendName): Promise<void> {
     const fresh = this.#open === undefined;
+    const hadFocus = byId("device", HTMLElement).contains(document.activeElement);
     this.locked = true;
     byId("device-name", HTMLElement).textContent = "opening…";
     try {
@@ -90,10 +97,9 @@ export class DevicePanel {
       const before = this.#open === undefined ? undefined : this.#choices.get(this.#open);
       if (before !== undefined) before.checked = true;
     } finally {
-      const focused = document.activeElement;
       this.locked = false;
       // A disabled control loses the focus, and somebody at a keyboard the place.
-      if (focused === document.body) this.#choices.get(this.#checked())?.focus({ preventScroll: true });
+      if (hadFocus) this.#choices.get(this.#checked())?.focus({ preventScroll: true });
     }
   }
 
@@ -101,7 +107,7 @@ export class DevicePanel {
     this.#open = undefined;
     byId("lost-message", HTMLElement).textContent = `${message} What was on it is gone.`;
     byId("lost-notice", HTMLElement).hidden = false;
-    byId("device-name", HTMLElement).replaceChildren(element("span", { textContent: "none" }));
+    byId("device-name", HTMLElement).textContent = "none";
     this.onLost();
   }
 }

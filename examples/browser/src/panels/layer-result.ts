@@ -71,12 +71,11 @@ function fact(name: string, value: string, detail: string, good?: boolean, id = 
 
 function showOps({ ops, runs, clock }: LayerResult): void {
   const longest = Math.max(...ops.map(({ milliseconds }) => milliseconds));
-  const how =
-    clock === "gpu"
-      ? "by the GPU’s own clock"
-      : "by the wall clock, each op alone, with the way to the device and back";
+  const of = `${runs} ${runs === 1 ? "run" : "runs"}`;
   byId("ops-caption", HTMLElement).textContent =
-    `Time per op: median of ${runs} ${runs === 1 ? "run" : "runs"}, ${how}`;
+    clock === "gpu"
+      ? `Time per op by the GPU’s own clock, which browsers round to 0.1 ms: mean of ${of}`
+      : `Time per op by the wall clock, each op alone with the way to the device and back: median of ${of}`;
   const rows = (direction: "forward" | "backward"): HTMLTableRowElement[] =>
     ops
       .filter((op) => op.direction === direction)
@@ -88,7 +87,7 @@ function showOps({ ops, runs, clock }: LayerResult): void {
   byId("op-table", HTMLTableElement).tBodies[0].replaceChildren(
     groupRow("Forward"),
     ...rows("forward"),
-    groupRow("Backward"),
+    groupRow("Backward: gradients of"),
     ...rows("backward"),
   );
 }

@@ -35,7 +35,6 @@ export interface OpTime {
   /** What it computes, for people. */
   readonly label: string;
   readonly direction: "forward" | "backward";
-  /** Median. */
   readonly milliseconds: number;
 }
 
@@ -49,9 +48,9 @@ export interface TensorError {
 
 export interface LayerResult {
   readonly ops: readonly OpTime[];
-  /** Of how many runs the times are the median. */
+  /** How many runs the times come from. */
   readonly runs: number;
-  /** "gpu": by the device's own clock; "wall": each op alone, until the device was done. */
+  /** "gpu": by the device's own clock, the mean; "wall": each op alone, until the device was done, the median. */
   readonly clock: "gpu" | "wall";
   /** Compiling what the ops need, before the first run. */
   readonly prepareMilliseconds: number;

@@ -125,7 +125,7 @@ export function layerOps(
   const ops: LayerOp[] = [
     {
       op: "batchNormForward",
-      label: "Normalise the hidden states",
+      label: "Norm of the hidden states",
       direction: "forward",
       call: {
         ...norm,
@@ -137,7 +137,7 @@ export function layerOps(
     },
     {
       op: "linear",
-      label: "Router logits, X + Y per token",
+      label: "X + Y router logits",
       direction: "forward",
       call: {
         rows: tokens,
@@ -151,7 +151,7 @@ export function layerOps(
     },
     {
       op: "routerSelectForward",
-      label: "The k best of X × Y pairs",
+      label: "Best k of X × Y pairs",
       direction: "forward",
       call: { ...selection, weights: routingWeights.buffer },
     },
@@ -163,13 +163,13 @@ export function layerOps(
     },
     {
       op: "expertsForward",
-      label: "The chosen experts",
+      label: "Chosen experts",
       direction: "forward",
       call: { ...experts, addend: shared.buffer, output: output.buffer },
     },
     {
       op: "mlpBackward",
-      label: "Gradients of the MLP",
+      label: "Shared MLP",
       direction: "backward",
       call: {
         ...mlp,
@@ -182,7 +182,7 @@ export function layerOps(
     },
     {
       op: "expertsBackward",
-      label: "Gradients of the used experts",
+      label: "Used experts",
       direction: "backward",
       call: {
         ...experts,
@@ -201,13 +201,13 @@ export function layerOps(
     },
     {
       op: "routerSelectBackward",
-      label: "Gradient of the router logits",
+      label: "Router logits",
       direction: "backward",
       call: { ...selection, gradWeights: gradRoutingWeights.buffer, gradLogits: gradLogits.buffer },
     },
     {
       op: "linear",
-      label: "Gradient of the router's weight",
+      label: "Router weight",
       direction: "backward",
       call: {
         rows: keys,
@@ -221,7 +221,7 @@ export function layerOps(
     },
     {
       op: "linear",
-      label: "Gradient of the normalised states",
+      label: "Normalised states",
       direction: "backward",
       call: {
         rows: tokens,
@@ -234,7 +234,7 @@ export function layerOps(
     },
     {
       op: "batchNormBackward",
-      label: "Gradient through the norm",
+      label: "Through the norm",
       direction: "backward",
       call: {
         ...norm,

@@ -1,7 +1,7 @@
-import { type Backend, Scope, SeededRandom, type Tensor } from "@flash-moe/core";
+import { type Backend, prepareWork, Scope, SeededRandom, type Tensor } from "@flash-moe/core";
 import { FlashMoE } from "flash-moe";
 import type { LayerProgress, LayerRequest, LayerResult } from "../remote/protocol.js";
-import { type LayerInputs, layerOps, type WeightName } from "./layer-ops.js";
+import { callOp, type LayerInputs, layerOps, type WeightName } from "./layer-ops.js";
 import { oracleErrors } from "./oracle-errors.js";
 import { median, timeOps, timeWhole } from "./time-ops.js";
 
@@ -45,10 +45,13 @@ export async function runLayer(
 
     report({ phase: "compile", share: 0 });
     const before = performance.now();
-    for (const [index, { op, call }] of ops.entries()) {
-      await backend.prepare(op, call);
-      report({ phase: "compile", share: (index + 1) / ops.length });
-    }
+    const callAll = (): void => {
+      for (const op of ops) callOp(backend, op);
+    };
+    await prepareWork(backend, callAll, {
+      signal,
+      onProgress: ({ loaded, total }) => report({ phase: "compile", share: loaded / total }),
+    });
     const prepareMilliseconds = performance.now() - before;
 
     report({ phase: "run", share: 0 });
