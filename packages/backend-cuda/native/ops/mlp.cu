@@ -1,0 +1,315 @@
+#include <algorithm>
+
+#include "kernels/mlp_gate_up_mma.cuh"
+#include "kernels/mlp_gate_up_rows.cuh"
+#include "kernels/mlp_gate_up_tiled.cuh"
+#include "kernels/mlp_grad.cuh"
+#include "kernels/mlp_grad_mma.cuh"
+#include "ops/linear.h"
+#include "ops/ops.h"
+
+namespace flash_moe {
+
+namespace {
+
+// Up to so many tokens, weights are read row by row instead of in tiles.
+constexpr int64_t few_tokens = 16;
+// What intermediates may take before the op goes over tokens (forward) or units (backward) in parts.
+constexpr int64_t most_scratch_bytes = int64_t{256} << 20;
+
+struct Projection {
+  FloatMatrix x;
+  const void* gate;
+  const void* up;
+  int64_t units;
+  Activation activation;
+};
+
+FloatMatrix states(const MlpShape& call, int64_t first_token, int64_t tokens) {
+  FloatMatrix x{};
+  const int64_t size = is_half(call.hidden_states.dtype) ? 2 : 4;
+  x.data = call.hidden_states.as<char>() + first_token * call.hidden_size * size;
+  x.rows = tokens;
+  x.width = x.stride = call.hidden_size;
+  x.dtype = call.hidden_states.dtype;
+  return x;
+}
+
+bool all_aligned(const Projection& p, int elements) {
+  const DType dtype = p.x.dtype;
+  return is_aligned(p.x.data, dtype, p.x.stride, elements) && is_aligned(p.gate, dtype, p.x.stride, elements) &&
+         is_aligned(p.up, dtype, p.x.stride, elements);
+}
+
+template <typename T, int ROWS>
+void gate_up_rows(Context& context, const Projection& p, float* hidden) {
+  MlpGateUpRows parameters{p.x, p.gate, p.up, hidden, p.units, p.activation, 1};
+  parameters.x.aligned = all_aligned(p, 8);
+  const int64_t row_groups = ceil_div(p.x.rows, ROWS);
+  // Units that would not give each multiprocessor eight warps are worked on by four.
+  if (p.units * row_groups < 8 * context.limits().multiprocessors && p.x.width > 256) parameters.warps = 4;
+  launch(context, "mlp_gate_up_rows", mlp_gate_up_rows<T, ROWS>,
+         ceil_div(p.units, 4 / parameters.warps) * row_groups, 128, 0, parameters);
+}
+
+template <typename T>
+void gate_up_rows(Context& context, const Projection& p, float* hidden) {
+  if (p.x.rows == 1) return gate_up_rows<T, 1>(context, p, hidden);
+  if (p.x.rows <= 4) return gate_up_rows<T, 4>(context, p, hidden);
+  gate_up_rows<T, 8>(context, p, hidden);
+}
+
+template <typename T, int SIZE>
+void gate_up_mma(Context& context, const Projection& p, T* hidden, T* projections, int64_t tiles) {
+  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::inner>;
+  const bool aligned = all_aligned(p, 8);
+  const MlpGateUpMma<T> parameters{
+      {static_cast<const T*>(p.x.data), p.x.rows, p.x.width, p.x.stride, aligned},
+      {static_cast<const T*>(p.gate), static_cast<const T*>(p.up), p.units, p.x.width, aligned},
+      hidden,
+      projections,
+      p.activation};
+  launch(context, "mlp_gate_up_mma", mlp_gate_up_mma<T, SIZE>, tiles, Product::threads, Product::shared_bytes,
+         parameters);
+}
+
+template <int SIZE>
+void gate_up_tiled(Context& context, const Projection& p, float* hidden, float* projections, int64_t tiles) {
+  MlpGateUpTiled parameters{
+      p.x, {p.gate, p.up, p.units, p.x.width, p.x.dtype, all_aligned(p, 4)}, hidden, projections, p.activation};
+  parameters.x.aligned = parameters.weights.aligned;
+  launch(context, "mlp_gate_up_tiled", mlp_gate_up_tiled<SIZE>, tiles, TileProductF32<SIZE>::threads, 0, parameters);
+}
+
+// The gated intermediate [tokens, units], or the two projections [tokens, 2 units], in T.
+template <typename T>
+void gate_up(Context& context, const Projection& p, T* hidden, T* projections) {
+  const auto tiles = [&](int64_t size) { return ceil_div(p.x.rows, size) * ceil_div(p.units, size / 2); };
+  const bool large = tile_size(context, tiles(128), tiles(64)) == 128;
+  if constexpr (sizeof(T) == 4) {
+    return large ? gate_up_tiled<128>(context, p, hidden, projections, tiles(128))
+                 : gate_up_tiled<64>(context, p, hidden, projections, tiles(64));
+  } else {
+    return large ? gate_up_mma<T, 128>(context, p, hidden, projections, tiles(128))
+                 : gate_up_mma<T, 64>(context, p, hidden, projections, tiles(64));
+  }
+}
+
+char* at(const Buffer& buffer, int64_t index) {
+  return buffer.as<char>() + index * (is_half(buffer.dtype) ? 2 : 4);
+}
+
+Buffer from(const Buffer& buffer, int64_t index) {
+  Buffer rest = buffer;
+  if (buffer && buffer.data != nullptr) rest.data = at(buffer, index);
+  return rest;
+}
+
+// The intermediate times `down`, plus the addend, for tokens from first_token on.
+void project_down(Context& context, const MlpForwardCall& call, int64_t first_token, int64_t tokens,
+                  const void* hidden, DType dtype) {
+  MatrixProduct product;
+  product.rows = tokens;
+  product.inner = call.intermediate_size;
+  product.columns = product.output_stride = call.hidden_size;
+  product.a.data = hidden;
+  product.a.dtype = dtype;
+  product.a.stride = call.intermediate_size;
+  product.b.data = call.down.data;
+  product.b.dtype = call.down.dtype;
+  product.b.stride = call.intermediate_size;
+  product.transpose_b = true;
+  product.output = from(call.output, first_token * call.hidden_size);
+  product.addend = from(call.addend, first_token * call.hidden_size);
+  multiply(context, product);
+}
+
+template <typename T>
+void forward(Context& context, const MlpForwardCall& call) {
+  const int64_t units = call.intermediate_size;
+  const bool by_rows = call.tokens <= few_tokens;
+  const int64_t row_bytes = std::max<int64_t>(1, units) * static_cast<int64_t>(by_rows ? sizeof(float) : sizeof(T));
+  // Tokens do not meet, so the parts change no bit. Whole tiles of them.
+  const int64_t part = std::max<int64_t>(1024, most_scratch_bytes / row_bytes / 128 * 128);
+  const int64_t most = std::min(part, call.tokens);
+  Scratch hidden(context, static_cast<size_t>(most * row_bytes), "the intermediate of the MLP");
+  for (int64_t first = 0; first < call.tokens; first += part) {
+    const int64_t tokens = std::min(part, call.tokens - first);
+    const Projection p{states(call, first, tokens), call.gate.data, call.up.data, units, call.activation};
+    if (by_rows) {
+      gate_up_rows<T>(context, p, hidden.as<float>());
+      project_down(context, call, first, tokens, hidden.as<float>(), DType::f32);
+    } else {
+      gate_up<T>(context, p, hidden.as<T>(), nullptr);
+      project_down(context, call, first, tokens, hidden.as<T>(), call.hidden_states.dtype);
+    }
+  }
+}
+
+// One part of the units: from `first` on, `units` of them.
+template <typename T>
+struct Part {
+  int64_t first, units;
+  // [tokens, 2 units]: the projections, then their gradients. [tokens, units]: the intermediate.
+  T* projections;
+  T* hidden;
+};
+
+template <typename T, int SIZE>
+void grad_mma(Context& context, const MlpBackwardCall& call, const Part<T>& part, int64_t tiles) {
+  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::outer>;
+  const DType dtype = call.hidden_states.dtype;
+  const T* const down = call.down.as<T>() + part.first;
+  const MlpGradMma<T> parameters{
+      {call.grad_output.as<T>(), call.tokens, call.hidden_size, call.hidden_size,
+       is_aligned(call.grad_output.data, dtype, call.hidden_size, 8)},
+      {down, call.hidden_size, part.units, call.intermediate_size, is_aligned(down, dtype, call.intermediate_size, 8)},
+      part.projections,
+      part.hidden,
+      call.activation};
+  launch(context, "mlp_grad_mma", mlp_grad_mma<T, SIZE>, tiles, Product::threads, Product::shared_bytes, parameters);
+}
+
+// The projections become their gradients, and the intermediate is made.
+template <typename T>
+void projection_gradients(Context& context, const MlpBackwardCall& call, const Part<T>& part) {
+  if constexpr (sizeof(T) == 2) {
+    const auto tiles = [&](int64_t size) { return ceil_div(call.tokens, size) * ceil_div(part.units, size); };
+    if (tile_size(context, tiles(128), tiles(64)) == 128) {
+      grad_mma<T, 128>(context, call, part, tiles(128));
+    } else {
+      grad_mma<T, 64>(context, call, part, tiles(64));
+    }
+  } else {
+    MatrixProduct product;
+    product.rows = call.tokens;
+    product.inner = call.hidden_size;
+    product.columns = product.output_stride = part.units;
+    product.a = {call.grad_output.data, DType::f32, call.hidden_size};
+    product.b = {call.down.as<float>() + part.first, DType::f32, call.intermediate_size};
+    product.output.data = part.hidden;
+    product.output.present = true;
+    multiply(context, product);
+    launch(context, "mlp_grad", mlp_grad, ceil_div(call.tokens * part.units, 256), 256, 0, part.projections,
+           part.hidden, call.tokens, part.units, call.activation);
+  }
+}
+
+template <typename T>
+void states_gradient(Context& context, const MlpBackwardCall& call, const Part<T>& part, bool accumulate) {
+  const DType dtype = call.hidden_states.dtype;
+  const int64_t offset = part.first * call.hidden_size;
+  MatrixProduct product;
+  product.rows = call.tokens;
+  product.columns = product.output_stride = call.hidden_size;
+  product.output = call.grad_hidden_states;
+  product.accumulate = accumulate;
+  product.a = {part.projections, dtype, 2 * part.units};
+  product.b = {at(call.gate, offset), dtype, call.hidden_size};
+  if constexpr (sizeof(T) == 2) {
+    // One sum over the units of both.
+    product.inner = 2 * part.units;
+    product.b.second = at(call.up, offset);
+    product.b.split = part.units;
+    multiply(context, product);
+  } else {
+    product.inner = part.units;
+    multiply(context, product);
+    product.accumulate = true;
+    product.a.data = part.projections + part.units;
+    product.b.data = at(call.up, offset);
+    multiply(context, product);
+  }
+}
+
+template <typename T>
+void weight_gradients(Context& context, const MlpBackwardCall& call, const Part<T>& part) {
+  const DType dtype = call.hidden_states.dtype;
+  MatrixProduct product;
+  product.inner = call.tokens;
+  product.transpose_a = true;
+  const auto projection = [&](const Buffer& gradient, bool accumulate, const T* a) {
+    if (!gradient) return;
+    product.rows = part.units;
+    product.columns = product.output_stride = call.hidden_size;
+    product.a = {a, dtype, 2 * part.units};
+    product.b = {call.hidden_states.data, dtype, call.hidden_size};
+    product.output = from(gradient, part.first * call.hidden_size);
+    product.accumulate = accumulate;
+    multiply(context, product);
+  };
+  projection(call.grad_gate, call.accumulate_gate, part.projections);
+  projection(call.grad_up, call.accumulate_up, part.projections + part.units);
+  if (!call.grad_down) return;
+  product.rows = call.hidden_size;
+  product.columns = part.units;
+  product.output_stride = call.intermediate_size;
+  product.a = {call.grad_output.data, dtype, call.hidden_size};
+  product.b = {part.hidden, dtype, part.units};
+  product.output = from(call.grad_down, part.first);
+  product.accumulate = call.accumulate_down;
+  multiply(context, product);
+}
+
+template <typename T>
+void backward(Context& context, const MlpBackwardCall& call) {
+  const int64_t unit_bytes = 3 * call.tokens * static_cast<int64_t>(sizeof(T));
+  const int64_t part_units = std::max<int64_t>(1024, most_scratch_bytes / unit_bytes / 128 * 128);
+  const int64_t most = std::min(part_units, call.intermediate_size);
+  Scratch projections(context, static_cast<size_t>(2 * call.tokens * most) * sizeof(T), "projections of the MLP");
+  Scratch hidden(context, static_cast<size_t>(call.tokens * most) * sizeof(T), "the intermediate of the MLP");
+  for (int64_t first = 0; first < call.intermediate_size; first += part_units) {
+    const Part<T> part{first, std::min(part_units, call.intermediate_size - first), projections.as<T>(),
+                       hidden.as<T>()};
+    const int64_t offset = first * call.hidden_size;
+    const Projection p{states(call, 0, call.tokens), at(call.gate, offset), at(call.up, offset), part.units,
+                       call.activation};
+    gate_up<T>(context, p, nullptr, part.projections);
+    projection_gradients<T>(context, call, part);
+    if (call.grad_hidden_states) {
+      states_gradient<T>(context, call, part, call.accumulate_hidden_states || first > 0);
+    }
+    weight_gradients<T>(context, call, part);
+  }
+}
+
+void clear(Context& context, const Buffer& gradient, bool accumulate, int64_t elements) {
+  if (!gradient || accumulate || elements == 0) return;
+  check(cudaMemsetAsync(gradient.data, 0, static_cast<size_t>(elements) * sizeof(float), context.stream()),
+        "cannot clear a gradient of the MLP");
+}
+
+}  // namespace
+
+void mlp_forward(Context& context, const MlpForwardCall& call) {
+  if (call.tokens == 0) return;
+  switch (call.hidden_states.dtype) {
+    case DType::f16:
+      return forward<f16>(context, call);
+    case DType::bf16:
+      return forward<bf16>(context, call);
+    default:
+      return forward<float>(context, call);
+  }
+}
+
+void mlp_backward(Context& context, const MlpBackwardCall& call) {
+  if (!(call.grad_hidden_states || call.grad_gate || call.grad_up || call.grad_down)) return;
+  if (call.tokens == 0) {
+    const int64_t elements = call.intermediate_size * call.hidden_size;
+    clear(context, call.grad_gate, call.accumulate_gate, elements);
+    clear(context, call.grad_up, call.accumulate_up, elements);
+    clear(context, call.grad_down, call.accumulate_down, elements);
+    return;
+  }
+  switch (call.hidden_states.dtype) {
+    case DType::f16:
+      return backward<f16>(context, call);
+    case DType::bf16:
+      return backward<bf16>(context, call);
+    default:
+      return backward<float>(context, call);
+  }
+}
+
+}  // namespace flash_moe

@@ -1,0 +1,197 @@
+// `linear` against a float64 loop: every transposition, dtype, epilogue and strategy, at the edges of tiles.
+#include "ops/linear.h"
+#include "ops/ops.h"
+#include "test/test_context.h"
+
+namespace flash_moe {
+namespace {
+
+using namespace test;
+
+struct Case {
+  int64_t rows, inner, columns;
+  DType a = DType::f32, b = DType::f32, output = DType::f32;
+  bool transpose_a = false, transpose_b = false, accumulate = false, input_norm = false, output_norm = false;
+  double scale = 1;
+};
+
+const char* name_of(DType dtype) { return dtype == DType::f32 ? "f32" : dtype == DType::f16 ? "f16" : "bf16"; }
+
+double roundoff(DType dtype) { return dtype == DType::f32 ? 0x1p-24 : dtype == DType::f16 ? 0x1p-11 : 0x1p-8; }
+
+struct Norm {
+  std::vector<double> mean, variance;
+  Tensor device_mean, device_variance;
+};
+
+Norm make_norm(std::mt19937_64& random, int64_t features) {
+  std::vector<double> mean = normal(random, DType::f32, features), variance = normal(random, DType::f32, features);
+  for (double& v : variance) v = rounded(0.1 + v * v, DType::f32);
+  return {mean, variance, Tensor(DType::f32, mean), Tensor(DType::f32, variance)};
+}
+
+NormStatistics statistics(const Norm& norm) {
+  NormStatistics s;
+  s.present = true;
+  s.mean = norm.device_mean;
+  s.variance = norm.device_variance;
+  s.epsilon = 1e-5;
+  return s;
+}
+
+double normalized(double value, const Norm& norm, int64_t feature) {
+  return (value - norm.mean[feature]) / std::sqrt(norm.variance[feature] + 1e-5);
+}
+
+// Returns the worst error as a share of what f32 arithmetic in any order is allowed.
+double run(TestContext& context, const Case& c) {
+  std::mt19937_64 random(static_cast<uint64_t>(c.rows * 1000003 + c.inner * 1009 + c.columns));
+  const auto a = normal(random, c.a, c.rows * c.inner, c.scale), b = normal(random, c.b, c.inner * c.columns);
+  const auto start = normal(random, DType::f32, c.rows * c.columns);
+  const Norm in = make_norm(random, c.inner), out = make_norm(random, c.columns);
+  const Tensor device_a(c.a, a), device_b(c.b, b);
+  const Tensor output = c.accumulate ? Tensor(DType::f32, start) : Tensor(c.output, c.rows * c.columns);
+  LinearCall call{};
+  call.rows = c.rows;
+  call.inner = c.inner;
+  call.columns = c.columns;
+  call.a = device_a;
+  call.b = device_b;
+  call.output = output;
+  call.transpose_a = c.transpose_a;
+  call.transpose_b = c.transpose_b;
+  call.accumulate = c.accumulate;
+  if (c.input_norm) call.input_norm = statistics(in);
+  if (c.output_norm) call.output_norm = statistics(out);
+  linear(context, call);
+  context.synchronize();
+
+  double worst = 0;
+  for (int64_t m = 0; m < c.rows; m++) {
+    for (int64_t n = 0; n < c.columns; n++) {
+      double sum = 0, absolute = 0;
+      for (int64_t k = 0; k < c.inner; k++) {
+        double x = a[c.transpose_a ? k * c.rows + m : m * c.inner + k];
+        if (c.input_norm) x = normalized(x, in, k);
+        const double product = x * b[c.transpose_b ? n * c.inner + k : k * c.columns + n];
+        sum += product;
+        absolute += std::fabs(product);
+      }
+      const double length = static_cast<double>(c.inner + 1);
+      const double share = 0x1p-24 * (std::fmin(length, 4 * std::sqrt(length)) + (c.input_norm ? 8 : 0));
+      double allowed = share * absolute, expected = sum;
+      if (c.output_norm) {
+        expected = normalized(sum, out, n);
+        allowed = allowed / std::sqrt(out.variance[n] + 1e-5) + 8 * 0x1p-24 * std::fabs(expected);
+      }
+      if (c.accumulate) {
+        expected += start[m * c.columns + n];
+        allowed += share * std::fabs(start[m * c.columns + n]) + 0x1p-24 * std::fabs(expected);
+      }
+      allowed += roundoff(c.output) * std::fabs(expected) + (c.output == DType::f16 ? 0x1p-25 : 0x1p-126);
+      const double actual = output.at(m * c.columns + n);
+      const double difference = std::fabs(actual - expected);
+      if (!(difference <= allowed)) {
+        std::fprintf(stderr, "%lld x %lld x %lld, %s by %s to %s%s%s%s%s%s: [%lld, %lld] is %.9g, expected %.9g +- %.3g\n",
+                     (long long)c.rows, (long long)c.inner, (long long)c.columns, name_of(c.a), name_of(c.b),
+                     name_of(c.output), c.transpose_a ? ", a transposed" : "", c.transpose_b ? ", b transposed" : "",
+                     c.accumulate ? ", accumulated" : "", c.input_norm ? ", input norm" : "",
+                     c.output_norm ? ", output norm" : "", (long long)m, (long long)n, actual, expected, allowed);
+        std::abort();
+      }
+      worst = std::fmax(worst, difference / allowed);
+    }
+  }
+  return worst;
+}
+
+void run_all() {
+  TestContext context;
+  const DType f32 = DType::f32, f16 = DType::f16, bf16 = DType::bf16;
+  const DType dtypes[][3] = {{f32, f32, f32},   {bf16, bf16, bf16}, {f16, f16, f16},   {bf16, bf16, f32}, {f32, f32, bf16},
+                             {f32, bf16, f32},  {bf16, f32, f32},   {f16, f32, f32},   {f32, f16, f32}};
+  const int64_t sizes[][3] = {{37, 33, 65}, {24, 72, 40}, {1, 1, 1}, {20, 7, 9}, {64, 64, 64}, {70, 136, 136}};
+  int count = 0;
+  double worst = 0;
+  const auto check_case = [&](const Case& c) {
+    worst = std::fmax(worst, run(context, c));
+    count++;
+  };
+  for (const auto& d : dtypes) {
+    for (const auto& s : sizes) {
+      for (int transposed = 0; transposed < 4; transposed++) {
+        Case c{s[0], s[1], s[2], d[0], d[1], d[2]};
+        c.transpose_a = transposed & 1;
+        c.transpose_b = transposed & 2;
+        check_case(c);
+        if (d[2] == f32) {
+          c.accumulate = true;
+          check_case(c);
+          c.accumulate = false;
+        }
+        c.output_norm = true;
+        check_case(c);
+        c.input_norm = !c.transpose_a;
+        check_case(c);
+      }
+    }
+    // Few rows, by which weights are read; odd lengths, and few columns, on which a block works together.
+    for (int64_t rows : {1, 2, 4, 5, 16}) {
+      for (int64_t inner : {7, 33, 264, 1032, 1031}) {
+        for (int norms = 0; norms < 2; norms++) {
+          Case c{rows, inner, rows == 2 ? 7 : 9, d[0], d[1], d[2]};
+          c.transpose_b = true;
+          c.input_norm = norms;
+          c.output_norm = norms;
+          check_case(c);
+          if (d[2] == f32 && !norms) {
+            c.accumulate = true;
+            check_case(c);
+          }
+        }
+      }
+    }
+    // Nothing to sum, nothing to make.
+    check_case({20, 0, 5, d[0], d[1], d[2]});
+    check_case({0, 5, 5, d[0], d[1], d[2]});
+    check_case({5, 5, 0, d[0], d[1], d[2]});
+    // Cut into pieces.
+    for (int transposed = 0; transposed < 4; transposed++) {
+      Case c{18, 1100, 12, d[0], d[1], d[2]};
+      c.transpose_a = transposed & 1;
+      c.transpose_b = transposed & 2;
+      c.output_norm = true;
+      check_case(c);
+      c.inner = 1037;
+      c.output_norm = false;
+      c.accumulate = d[2] == f32;
+      check_case(c);
+    }
+  }
+  // More warps than columns need, so that each makes its own.
+  Case wide{3, 264, 4300, bf16, bf16, bf16};
+  wide.transpose_b = true;
+  check_case(wide);
+  // Tiles of 128, made to be chosen by a device of one multiprocessor.
+  context.change_limits().multiprocessors = 1;
+  for (const auto& d : dtypes) {
+    for (int transposed = 0; transposed < 4; transposed++) {
+      Case c{130, 72, 136, d[0], d[1], d[2]};
+      c.transpose_a = transposed & 1;
+      c.transpose_b = transposed & 2;
+      c.accumulate = d[2] == f32;
+      check_case(c);
+      c = {129, 33, 131, d[0], d[1], d[2]};
+      c.transpose_a = transposed & 1;
+      c.transpose_b = transposed & 2;
+      c.output_norm = true;
+      check_case(c);
+    }
+  }
+  std::printf("linear: %d cases, worst error %.2f of what is allowed\n", count, worst);
+}
+
+}  // namespace
+}  // namespace flash_moe
+
+int main() { flash_moe::run_all(); }
