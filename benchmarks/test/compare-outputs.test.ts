@@ -28,7 +28,7 @@ describe("compareOutputs", () => {
 
   it("refuses many such tokens, another output and NaN", () => {
     expect(changed(({ ids }) => ids.fill(9, 0, 6)).equal).toBe(false);
-    expect(changed(({ output }) => output.fill(2, 8, 9)).equal).toBe(false);
+    expect(changed(({ output }) => output.fill(3, 8, 9)).equal).toBe(false);
     expect(changed(({ output }) => output.fill(Number.NaN, 8, 9)).equal).toBe(false);
   });
 });
