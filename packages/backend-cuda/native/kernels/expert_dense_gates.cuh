@@ -1,0 +1,110 @@
+// Purpose: the gated activations of all tokens with all experts of a chunk, zero where a token did not choose one.
+// Equation: gated[t, e] = act(states[t] . down[e]) * sum of the gates of e in the list of t, rounded to T.
+// Shapes: states [tokens, hidden], down [experts, hidden], list and offsets as in expert_tile_list; gated [tokens,
+//   stride], its columns the experts first_expert + [0, experts), zero up to the next tile.
+// Parallelisation: a block per tile of TILE tokens by TILE experts. When the product is done its shared memory becomes
+//   a table of gates: one thread per token adds what the token's list has for these experts, in order. Gates and inner
+//   products then change places, and the thread of a token activates those of its list; the rest stays as it is, for
+//   its gate is 0.
+// Why: above about one expert in a hundred, tensor cores that compute everything are faster than reading rows one by
+//   one. Only what was chosen goes through the activation.
+#pragma once
+
+#include "device/activation.h"
+#include "kernels/expert_dense_tile.cuh"
+#include "kernels/expert_row.cuh"
+
+namespace flash_moe {
+
+// Rows of gates are a few words longer, so that the lanes of a warp meet no bank twice.
+template <int TILE>
+constexpr int gate_stride = TILE + 8;
+
+template <typename T, int TILE>
+constexpr size_t expert_dense_gates_shared_bytes =
+    ExpertTile<T, TILE, Along::inner>::shared_bytes > sizeof(float) * TILE * gate_stride<TILE>
+        ? ExpertTile<T, TILE, Along::inner>::shared_bytes
+        : sizeof(float) * TILE * gate_stride<TILE>;
+
+// `tokens` rows from the pointers on; `tiles` tiles of experts in all.
+template <typename T, int TILE>
+__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, 2)
+    expert_dense_gates(const T* states, const T* down, const uint2* list, const uint32_t* offsets, T* gated,
+                       int64_t tokens, int64_t hidden, int64_t first_expert, int64_t experts, int64_t stride,
+                       int64_t tiles, int64_t top_k, Activation activation) {
+  using Tile = ExpertTile<T, TILE, Along::inner>;
+  FM_DYNAMIC_SHARED(unsigned char, memory);
+  const TilePlace place = tile_place(blockIdx.x, ceil_div(tokens, TILE), ceil_div(experts, TILE));
+  const int64_t first_row = place.row * TILE, first_column = place.column * TILE;
+  Tile tile;
+  tile.run(memory, states, tokens, hidden, first_row, down + first_expert * hidden, experts, hidden, first_column, 0,
+           hidden);
+
+  // [TILE, gate_stride]: first the gates, then the inner products.
+  float* const cells = reinterpret_cast<float*>(memory);
+  constexpr int width = gate_stride<TILE>;
+  const int thread = static_cast<int>(threadIdx.x);
+  // Others may still be reading the operands.
+  __syncthreads();
+  for (int n = 4 * thread; n < TILE * width; n += 4 * Tile::threads)
+    *reinterpret_cast<float4*>(cells + n) = make_float4(0, 0, 0, 0);
+  __syncthreads();
+
+  const uint2* entries = nullptr;
+  uint32_t count = 0;
+  const uint32_t base = static_cast<uint32_t>(first_expert + first_column);
+  if (thread < TILE && first_row + thread < tokens) {
+    const int64_t token = first_row + thread;
+    const uint32_t* const range = offsets + token * (tiles + 1) + base / TILE;
+    entries = list + token * top_k + range[0];
+    count = range[1] - range[0];
+  }
+  float* const row_cells = cells + thread * width;
+#pragma unroll 1
+  for (uint32_t n = 0; n < count; n++) {
+    const uint2 entry = entries[n];
+    row_cells[entry.x - base] += __uint_as_float(entry.y);
+  }
+  __syncthreads();
+  tile.each([&](int row, int column, float& left, float& right) {
+    float2* const cell = reinterpret_cast<float2*>(cells + row * width + column);
+    const float2 gate = *cell;
+    *cell = make_float2(left, right);
+    left = gate.x;
+    right = gate.y;
+  });
+  __syncthreads();
+  // Which cells are activated already: an expert may be in the list twice.
+  uint32_t done[TILE / 32] = {};
+#pragma unroll 1
+  for (uint32_t n = 0; n < count; n++) {
+    const uint32_t column = entries[n].x - base;
+    const uint32_t bit = 1u << column % 32;
+    bool first = false;
+#pragma unroll
+    for (uint32_t w = 0; w < TILE / 32; w++) {
+      const uint32_t own = column / 32 == w ? bit : 0u;
+      first = first || (own & ~done[w]) != 0;
+      done[w] |= own;
+    }
+    if (first) row_cells[column] = activate(activation, row_cells[column]);
+  }
+  __syncthreads();
+  tile.each([&](int row, int column, float& left, float& right) {
+    float2* const cell = reinterpret_cast<float2*>(cells + row * width + column);
+    const float2 activated = *cell;
+    *cell = make_float2(left == 0.0f ? 0.0f : activated.x * left, right == 0.0f ? 0.0f : activated.y * right);
+  });
+  __syncthreads();
+  // Whole rows, 16 bytes to a thread.
+  constexpr int vector = full_vector<T>;
+  for (int n = vector * thread; n < TILE * TILE; n += vector * Tile::threads) {
+    const int row = n / TILE, column = n % TILE;
+    if (first_row + row >= tokens) break;
+    float values[vector];
+    load_vector<vector>(cells + row * width + column, values);
+    store_vector<vector>(gated + (first_row + row) * stride + first_column + column, values);
+  }
+}
+
+}  // namespace flash_moe
