@@ -25,6 +25,13 @@ import {
 import { expectActivation, expectSize } from "./expect.js";
 import { type ExpertRouting, resolveRouting } from "./expert-routing.js";
 
+export interface ForwardOptions {
+  /** Added before the one rounding: f32 or the storage dtype, of the size of the hidden states. */
+  readonly addend?: Tensor;
+  /** Written instead of a new tensor, and returned: of the shape and dtype of the hidden states. */
+  readonly output?: Tensor;
+}
+
 export interface AtomicExpertsConfig {
   /** H. */
   readonly hiddenSize: number;
@@ -113,18 +120,18 @@ export class AtomicExperts extends Module {
 
   /**
    * Hidden states [..., H] in, the same shape out, rounded once. `addend` (f32 or the storage dtype, same
-   * size) is added before the rounding. Ids on the host are checked at once: INVALID_ARGUMENT.
+   * size) is added before the rounding. The result is a new tensor, or `output` where one is given. Ids on the host
+   * are checked at once: INVALID_ARGUMENT.
    */
-  forward(
-    hiddenStates: Tensor,
-    routing: ExpertRouting,
-    options: { readonly addend?: Tensor } = {},
-  ): Tensor<FloatDType> {
+  forward(hiddenStates: Tensor, routing: ExpertRouting, options: ForwardOptions = {}): Tensor<FloatDType> {
     const tokens = this.#countTokens("hiddenStates", hiddenStates);
     return withScope(
       (scope) => {
         const call = this.#call(scope, tokens, hiddenStates, routing);
-        const output = scope.own(newTensor(this.backend, hiddenStates.shape, this.dtype, "experts output"));
+        const { shape } = hiddenStates;
+        const output = options.output
+          ? expectTensor("output", options.output, shape, [this.dtype])
+          : scope.own(newTensor(this.backend, shape, this.dtype, "experts output"));
         this.backend.ops.expertsForward({ ...call, addend: options.addend?.buffer, output: output.buffer });
         return output;
       },

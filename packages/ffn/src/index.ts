@@ -4,6 +4,7 @@ export {
   type AtomicExpertsState,
   type ExpertsBackwardOptions,
   type ExpertsGradients,
+  type ForwardOptions,
   validateAtomicExpertsConfig,
 } from "./atomic-experts.js";
 export { estimateExpertsMemory, estimateMlpMemory } from "./estimate-memory.js";

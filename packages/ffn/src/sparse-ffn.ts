@@ -9,7 +9,12 @@ import {
   type TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import type { AtomicExperts, ExpertsBackwardOptions, ExpertsGradients } from "./atomic-experts.js";
+import type {
+  AtomicExperts,
+  ExpertsBackwardOptions,
+  ExpertsGradients,
+  ForwardOptions,
+} from "./atomic-experts.js";
 import type { ExpertRouting } from "./expert-routing.js";
 import type { SharedMlp } from "./shared-mlp.js";
 
@@ -46,15 +51,11 @@ export class SparseFfn extends Module {
     return [...this.mlp.parameters(), ...this.experts.parameters()];
   }
 
-  /** Hidden states [..., H] in, the same shape out: the sum of addend, MLP and experts, rounded once. */
-  forward(
-    hiddenStates: Tensor,
-    routing: ExpertRouting,
-    options: { readonly addend?: Tensor } = {},
-  ): Tensor<FloatDType> {
+  /** Hidden states [..., H] in, the same shape out: the sum of addend, MLP and experts, rounded once; in `output` if given. */
+  forward(hiddenStates: Tensor, routing: ExpertRouting, options: ForwardOptions = {}): Tensor<FloatDType> {
     const addend = this.mlp.forward(hiddenStates, { addend: options.addend, outputDType: "f32" });
     try {
-      return this.experts.forward(hiddenStates, routing, { addend });
+      return this.experts.forward(hiddenStates, routing, { addend, output: options.output });
     } finally {
       addend.dispose();
     }

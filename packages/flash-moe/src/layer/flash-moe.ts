@@ -10,7 +10,7 @@ import {
   type Tensor,
   type TensorSlot,
 } from "@flash-moe/core";
-import { AtomicExperts, SharedMlp, SparseFfn } from "@flash-moe/ffn";
+import { AtomicExperts, type ForwardOptions, SharedMlp, SparseFfn } from "@flash-moe/ffn";
 import { CartesianRouter } from "@flash-moe/router";
 import {
   type LayerCheckpoint,
@@ -163,9 +163,10 @@ export class FlashMoE extends Module {
 
   /**
    * Hidden states [..., H] in, the same shape out, with the running statistics of the norm. `addend` (f32
-   * or the storage dtype, same size: a residual) is added before the one rounding. The caller owns the result.
+   * or the storage dtype, same size: a residual) is added before the one rounding. The result is a new tensor of the
+   * caller's, or `output`, where one is given: another library's memory, say.
    */
-  forward(hiddenStates: Tensor, options: { readonly addend?: Tensor } = {}): Tensor<FloatDType> {
+  forward(hiddenStates: Tensor, options: ForwardOptions = {}): Tensor<FloatDType> {
     const routing = this.router.forward(hiddenStates);
     try {
       return this.ffn.forward(hiddenStates, routing, options);

@@ -49,6 +49,21 @@ describe("FlashMoE", () => {
     expect(await read(3)).not.toEqual(await read(4));
   });
 
+  it("writes to memory that it is given", async () => {
+    const layer = await FlashMoE.create(backend, options);
+    const x = states();
+    const output = backend.zeros(x.shape);
+    const live = backend.memory().liveBytes;
+    expect(layer.forward(x, { output })).toBe(output);
+    expect(backend.memory().liveBytes).toBe(live);
+    expect(await output.read()).toEqual(await layer.forward(x).read());
+    const forwardTo = (target: Tensor) => code(() => layer.forward(x, { output: target }));
+    expect(forwardTo(backend.zeros([1, 12]))).toContain("INVALID_ARGUMENT output has the shape [1,12]");
+    expect(forwardTo(backend.zeros(x.shape, "f16"))).toContain("INVALID_ARGUMENT output is f16; takes f32");
+    expect(forwardTo(x)).toContain("INVALID_ARGUMENT");
+    expect(output.disposed).toBe(false);
+  });
+
   it("adds a residual before the one rounding", async () => {
     const layer = await FlashMoE.create(backend, options);
     const x = states();
