@@ -93,7 +93,8 @@ export const relaxedModule: EmbeddedModule = {
 };
 
 /** What a worker thread runs. */
-export const workerSource: string = ${JSON.stringify(code)};
+export const workerSource: string =
+  '${code.replace(/[\\']/g, "\\$&").replaceAll("\n", "\\n")}';
 `;
 }
 

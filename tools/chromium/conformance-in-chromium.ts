@@ -8,23 +8,24 @@ export type ConformanceAnswer = Omit<ConformanceReport, "results"> & {
   readonly results: readonly { readonly id: string; readonly reason: string }[];
 };
 
+/** What makes a page cross-origin isolated, so that it may share memory with workers. */
+export const isolationHeaders: Readonly<Record<string, string>> = {
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-embedder-policy": "require-corp",
+};
+
 /**
  * Runs the conformance suite in Chromium on the backend that `open`, code that may use the export `provider`
- * of the module `specifier`, opens. Where no browser can be had: a string that says why, or an exception if
- * FLASH_MOE_REQUIRE names "browser".
+ * of the module `specifier`, opens; the page is served with `headers`. Where no browser can be had: a string
+ * that says why, or an exception if FLASH_MOE_REQUIRE names "browser".
  */
 export async function conformanceInChromium(
   specifier: string,
   provider: string,
   open: string,
   flags: readonly string[],
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<ConformanceAnswer | string> {
-  const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has("browser");
-  const absent = (why: string): string => {
-    if (required) throw new Error(why);
-    return why;
-  };
-  if (!isProvided) return absent("npm has a Chromium for Linux on x64 only");
   const module = `
     import { ${provider} } from ${JSON.stringify(specifier)};
     import { runConformance } from "@flash-moe/reference/conformance";
@@ -34,9 +35,24 @@ export async function conformanceInChromium(
       const results = failures.map(({ id, reason, error }) => ({ id, reason: reason ?? error.message }));
       return { ...report, results };
     }`;
-  let answer: ConformanceAnswer | { error: string };
+  return runInChromium<ConformanceAnswer>(module, flags, headers);
+}
+
+/** What the function `run` of a module returns in a page of Chromium. Where no browser can be had, as above. */
+export async function runInChromium<Answer extends object>(
+  module: string,
+  flags: readonly string[],
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answer | string> {
+  const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has("browser");
+  const absent = (why: string): string => {
+    if (required) throw new Error(why);
+    return why;
+  };
+  if (!isProvided) return absent("npm has a Chromium for Linux on x64 only");
+  let answer: Answer | { error: string };
   try {
-    answer = await answerOfPage<ConformanceAnswer>(module, flags);
+    answer = await answerOfPage<Answer>(module, flags, headers);
   } catch (error) {
     return absent(error instanceof Error ? error.message : String(error));
   }

@@ -1,4 +1,9 @@
-export { type ConformanceAnswer, conformanceInChromium } from "./conformance-in-chromium.js";
+export {
+  type ConformanceAnswer,
+  conformanceInChromium,
+  isolationHeaders,
+  runInChromium,
+} from "./conformance-in-chromium.js";
 export { type OpenPage, openPage, softwareWebGpu } from "./open-in-chromium.js";
 export { provideSoftwareAdapter } from "./software-adapter.js";
 export { isProvided } from "./unpack.js";

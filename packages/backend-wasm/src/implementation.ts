@@ -130,7 +130,9 @@ export function createImplementation(
         if (crew === undefined) await giveWay();
         return copy;
       }
-      return asElements(buffer.dtype, await crew.read(address, bytes));
+      const copy = await crew.read(address, bytes);
+      callingThread.rest();
+      return asElements(buffer.dtype, copy);
     },
     copy(source, target) {
       const bytes = byteLengthOf(source);
@@ -141,8 +143,9 @@ export function createImplementation(
     async sync() {
       const { crew } = use();
       if (crew === undefined) return giveWay();
-      if (crew.idle && !callingThread.isTired) crew.deliverReport();
-      else await crew.finish();
+      if (crew.idle && !callingThread.isTired) return crew.deliverReport();
+      await crew.finish();
+      callingThread.rest();
     },
     dispose: end,
     forceLoss() {

@@ -8,10 +8,13 @@ const sizes = [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 63, 64, 65, 100, 
 const longSizes = [...sizes, 300, 511, 513, 520, 1030];
 const rounds = 40;
 
-describe.each(variants)("%s, random sizes against the oracle", (variant) => {
+describe.each([
+  ...variants.map((variant) => ({ variant, threads: 1 })),
+  { variant: variants[0], threads: 3 },
+])("$variant, threads: $threads, random sizes against the oracle", (options) => {
   let pair: Pair;
   beforeAll(async () => {
-    pair = await Pair.open(variant, 42);
+    pair = await Pair.open(options, 42);
   });
   afterEach(() => pair.clear());
   afterAll(() => pair.close());

@@ -10,7 +10,7 @@ const topics = /^(linear|batch-norm|router-select|experts|mlp|adamw)[^/]*\/(f32|
 // touched, and so take no memory.
 const session = new ConformanceSession(
   async () => {
-    const backend = await wasm.open({ memoryLimitBytes: maxMemoryBytes });
+    const backend = await wasm.open({ memoryLimitBytes: maxMemoryBytes, threads: 2 });
     backend.alloc("f32", 2 ** 29, { label: "the lower half", zeroed: false });
     return backend;
   },

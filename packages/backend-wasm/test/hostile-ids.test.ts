@@ -1,6 +1,7 @@
 import { type Backend, type DeviceBuffer, FlashMoeError } from "@flash-moe/core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { wasm } from "../src/index.js";
+import { CallingThread } from "../src/threads/calling-thread.js";
 import { variants } from "./helpers/variants.js";
 
 const hostile = [-1, 7, 1_000_000, 2 ** 31 - 1, -(2 ** 31), 2 ** 30];
@@ -8,14 +9,21 @@ const [tokens, hiddenSize, numExperts, topK] = [3, 6, 7, 4];
 
 // What is outside the linear memory traps, and a trap is BACKEND_FAILED; what is inside and read by mistake shows in
 // the outputs, because everything that no call owns is filled with numbers.
-describe.each(variants)("%s with ids out of range", (variant) => {
+describe.each([
+  ...variants.map((variant) => ({ variant, threads: 1 })),
+  { variant: variants[0], threads: 2 },
+])("$variant, threads: $threads, with ids out of range", ({ variant, threads }) => {
   let backend: Backend;
   beforeAll(async () => {
-    backend = await wasm.open({ variant, memoryLimitBytes: 2 ** 24 });
+    if (threads > 1) vi.spyOn(CallingThread.prototype, "takes").mockReturnValue(false);
+    backend = await wasm.open({ variant, threads, memoryLimitBytes: 2 ** 24 });
     const filler = backend.upload(new Float32Array(2 ** 21).fill(1e6), [2 ** 21]);
     filler.dispose();
   });
-  afterAll(() => backend.dispose());
+  afterAll(async () => {
+    await backend.dispose();
+    vi.restoreAllMocks();
+  });
 
   const ones = (length: number): DeviceBuffer =>
     backend.upload(new Float32Array(length).fill(1), [length]).buffer;

@@ -4,6 +4,9 @@ const smallOp = 200;
 /** About so many microseconds of the calling thread are taken before others get a turn. */
 const turnMicroseconds = 4000;
 
+/** What anything takes, however small: calls, checks, addresses. */
+const callMicroseconds = 20;
+
 /**
  * What the calling thread does by itself although there are workers: small things while the workers have nothing to
  * do, up to a few milliseconds between two turns of the event loop.
@@ -15,7 +18,7 @@ export class CallingThread {
   /** Whether it may do what takes about so long; then it is counted. `always`: it must, and is counted only. */
   takes(microseconds: number, always = false): boolean {
     if (!always && (microseconds > smallOp || this.isTired)) return false;
-    this.#spent += microseconds;
+    this.#spent += callMicroseconds + microseconds;
     if (!this.#waitsForTurn) this.#awaitTurn();
     return true;
   }
@@ -25,13 +28,18 @@ export class CallingThread {
     return this.#spent > turnMicroseconds;
   }
 
+  /** To be called when the event loop has had a turn. */
+  rest(): void {
+    this.#spent = 0;
+  }
+
   #awaitTurn(): void {
     const { setTimeout } = globalThis as unknown as {
       setTimeout(callback: () => void, milliseconds: number): unknown;
     };
     this.#waitsForTurn = true;
     const timer = setTimeout(() => {
-      this.#spent = 0;
+      this.rest();
       this.#waitsForTurn = false;
     }, 0);
     // Node's: no reason to stay alive.

@@ -10,8 +10,7 @@ import {
 } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
 import { expect } from "vitest";
-import { wasm } from "../../src/index.js";
-import type { Variant } from "../../src/module.js";
+import { type WasmOptions, wasm } from "../../src/index.js";
 
 /** A buffer on either backend. */
 interface PairBuffer {
@@ -44,8 +43,8 @@ export class Pair {
     this.reference = oracle;
   }
 
-  static async open(variant: Variant, seed: number): Promise<Pair> {
-    return new Pair(seed, await wasm.open({ variant }), await reference.open());
+  static async open(options: WasmOptions, seed: number): Promise<Pair> {
+    return new Pair(seed, await wasm.open(options), await reference.open());
   }
 
   pick<Value>(values: readonly Value[]): Value {
