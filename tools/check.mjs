@@ -11,6 +11,8 @@ const steps = [
   ["lint and format", "node_modules/@biomejs/biome/bin/biome", "check", "--error-on-warnings", "."],
   ["build", tsc, "--build"],
   ["types of the tests", tsc, "--project", "tsconfig.test.json"],
+  ["types of the page", tsc, "--project", "examples/browser"],
+  ["types of the page's tests", tsc, "--project", "examples/browser/test"],
   ["imports between packages", "tools/turbo.mjs", "boundaries"],
   ["unused files, exports and dependencies", "node_modules/knip/bin/knip.js"],
   ["packages as published", "tools/checks/publint.mjs"],

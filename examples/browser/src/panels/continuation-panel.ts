@@ -46,6 +46,8 @@ export class ContinuationPanel {
     this.#controller = controller;
     const prompt = this.#prompt.value;
     const temperature = byId("temperature", HTMLInputElement).valueAsNumber;
+    const shown = byId("continuation", HTMLElement);
+    shown.ariaBusy = "true";
     // The last text stays until there is a new one, so that the page does not jump.
     let made = "";
     try {
@@ -66,7 +68,10 @@ export class ContinuationPanel {
       const stopped = error instanceof RemoteError && error.code === "ABORTED";
       if (!stopped) showMessage(this.#error, (error as Error).message);
     } finally {
-      if (this.#controller === controller) this.#controller = undefined;
+      if (this.#controller === controller) {
+        this.#controller = undefined;
+        shown.ariaBusy = "false";
+      }
     }
   }
 }

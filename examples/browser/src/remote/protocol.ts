@@ -30,7 +30,7 @@ export interface LayerRequest {
 }
 
 /** One op of the layer, and how long it took. */
-export interface OpTime {
+interface OpTime {
   readonly name: string;
   /** What it computes, for people. */
   readonly label: string;

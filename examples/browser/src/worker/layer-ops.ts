@@ -20,19 +20,16 @@ export type LayerOp = {
   };
 }[OpName];
 
-/** Names of the weights and statistics of a layer with the norm over the hidden states. */
-export const weightNames = [
-  "router_gate.weight",
-  "router_norm.running_mean",
-  "router_norm.running_var",
-  "gate_proj.weight",
-  "up_proj.weight",
-  "down_proj.weight",
-  "down_embed.weight",
-  "up_embed.weight",
-] as const;
-
-export type WeightName = (typeof weightNames)[number];
+/** The weights and statistics of a layer with the norm over the hidden states. */
+export type WeightName =
+  | "router_gate.weight"
+  | "router_norm.running_mean"
+  | "router_norm.running_var"
+  | "gate_proj.weight"
+  | "up_proj.weight"
+  | "down_proj.weight"
+  | "down_embed.weight"
+  | "up_embed.weight";
 
 /** What goes into a layer, all of it on one backend. */
 export interface LayerInputs {

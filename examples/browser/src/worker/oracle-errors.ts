@@ -68,7 +68,7 @@ export async function oracleErrors(
 }
 
 /** max |actual - expected| / max |expected|, over what the oracle has: a compact gradient may have room for more. */
-export function relativeError(actual: Float32Array, expected: Float32Array): number {
+function relativeError(actual: Float32Array, expected: Float32Array): number {
   let difference = 0;
   let largest = 2 ** -126;
   for (let n = 0; n < expected.length; n++) {
