@@ -71,6 +71,10 @@ MemoryPool::MemoryPool(int device, cudaStream_t stream, size_t limit)
 
 MemoryPool::~MemoryPool() {
   drop_cached();
+  while (!owned_.empty()) {
+    open_block(*owned_.begin(), smallest_block);
+    release(*owned_.begin());
+  }
   if (pool_) {
     cudaStreamSynchronize(stream_);
     cudaMemPoolDestroy(pool_);
@@ -145,10 +149,14 @@ void MemoryPool::give(void* data, size_t bytes, MemoryUseKind kind) noexcept {
 }
 
 cudaError_t MemoryPool::allocate(void** data, size_t bytes) {
-  return pool_ ? cudaMallocFromPoolAsync(data, bytes, pool_, stream_) : cudaMalloc(data, bytes);
+  const cudaError_t error =
+      pool_ ? cudaMallocFromPoolAsync(data, bytes, pool_, stream_) : cudaMalloc(data, bytes);
+  if (error == cudaSuccess) owned_.insert(*data);
+  return error;
 }
 
 void MemoryPool::release(void* data) noexcept {
+  owned_.erase(data);
   if (pool_) {
     cudaFreeAsync(data, stream_);
   } else {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "device/cuda.h"
@@ -17,7 +18,7 @@ class MemoryPool {
  public:
   // `limit`: what live and scratch may come to together.
   MemoryPool(int device, cudaStream_t stream, size_t limit);
-  // Frees what is cached; what is not given back is lost with the pool.
+  // Frees everything, also what was not given back.
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
@@ -47,6 +48,8 @@ class MemoryPool {
   size_t limit_, live_ = 0, scratch_ = 0, peak_ = 0, cached_ = 0;
   // Small blocks by size class, see memory_pool.cc.
   std::vector<std::vector<void*>> free_blocks_;
+  // All that the driver gave: in use, or kept.
+  std::unordered_set<void*> owned_;
   std::function<void()> reclaim_;
 };
 
