@@ -36,13 +36,13 @@ export class CommandQueue {
     });
   }
 
-  /** Runs a kernel of `op` with `parameters` (words of a uniform buffer) and the bindings that follow it. */
+  /** Runs a kernel of `op` with `parameters` (words of a uniform buffer) and the bindings that follow it, on so many workgroups or an indirect grid. */
   dispatch(
     op: OpName | "write",
     pipeline: Pipeline,
     parameters: readonly number[],
     bindings: readonly Binding[],
-    workgroups: number,
+    workgroups: number | Binding,
   ): void {
     if (this.#used === slots || this.#dispatches === dispatchesPerSubmit) this.flush();
     const offset = this.#used * slotBytes;
@@ -63,6 +63,10 @@ export class CommandQueue {
     this.#pass ??= this.#commands().beginComputePass({ label, timestampWrites });
     this.#pass.setPipeline(pipeline.pipeline);
     this.#pass.setBindGroup(0, group);
+    if (typeof workgroups === "object") {
+      this.#pass.dispatchWorkgroupsIndirect(workgroups.buffer, workgroups.offset);
+      return;
+    }
     // Kernels number their workgroups row by row, and ignore those past the last one.
     const rows = Math.ceil(workgroups / mostWorkgroups);
     this.#pass.dispatchWorkgroups(Math.ceil(workgroups / rows), rows);

@@ -44,7 +44,7 @@ export function createImplementation(
   const device: Device = {
     queue,
     pipelines: new Pipelines(gpu),
-    scratch: new ScratchPool(queue, runtime.budget, scopes, memoryUsage),
+    scratch: new ScratchPool(queue, runtime.budget, scopes, memoryUsage | GPU_BUFFER_USAGE.INDIRECT),
     idErrors: new IdErrors(gpu),
     limits: options.limits,
     absent: { buffer: absent, offset: 0, size: 256 },

@@ -36,7 +36,8 @@ export class LiveContext extends OpContext {
   launch(launch: Launch): void {
     if (launch.workgroups === 0) return;
     const pipeline = this.#device.pipelines.get(launch);
-    this.#device.queue.dispatch(this.op, pipeline, launch.params, launch.bindings, launch.workgroups);
+    const { params, bindings, workgroups, grid } = launch;
+    this.#device.queue.dispatch(this.op, pipeline, params, bindings, grid ?? workgroups);
   }
 
   scratch(name: string, bytes: number): Binding {

@@ -9,7 +9,10 @@ export interface Launch extends Variant {
   readonly params: readonly number[];
   /** What follows the parameters, in the order of the kernel's bindings. */
   readonly bindings: readonly Binding[];
+  /** How many; with `grid`, at most. */
   readonly workgroups: number;
+  /** Where the device itself has put the grid, three words: an indirect dispatch. */
+  readonly grid?: Binding;
 }
 
 /** A float matrix, wherever it lies. */

@@ -57,12 +57,17 @@ function oneToken(on: Backend): void {
   });
 }
 
+/** Watches a method of every compute pass of Dawn. */
+async function spyOnPass(name: "dispatchWorkgroups" | "dispatchWorkgroupsIndirect") {
+  const { globals } = (await import("webgpu")) as unknown as {
+    globals: { GPUComputePassEncoder: { prototype: GPUComputePassEncoder } };
+  };
+  return vi.spyOn(globals.GPUComputePassEncoder.prototype, name);
+}
+
 describe("work", () => {
   it("of one token through a whole layer is at most six dispatches", async () => {
-    const { globals } = (await import("webgpu")) as unknown as {
-      globals: { GPUComputePassEncoder: { prototype: GPUComputePassEncoder } };
-    };
-    const dispatches = vi.spyOn(globals.GPUComputePassEncoder.prototype, "dispatchWorkgroups");
+    const dispatches = await spyOnPass("dispatchWorkgroups");
     oneToken(backend);
     expect(dispatches.mock.calls.length).toBeLessThanOrEqual(6);
     dispatches.mockRestore();
@@ -88,6 +93,49 @@ describe("work", () => {
     });
     expect(await backend.read(output, length - 3)).toEqual(Float32Array.of(-1, -1, -1));
     for (const buffer of [input, output, mean.buffer, variance.buffer]) buffer.dispose();
+  });
+
+  it("whose size only the device knows is folded there too", async () => {
+    // 16-bit rows of one column take two threads each: 65,625 workgroups.
+    const rows = 8_400_000;
+    const dispatches = await spyOnPass("dispatchWorkgroupsIndirect");
+    const ids = Int32Array.from({ length: rows }, (_, n) => n);
+    const tensors = {
+      parameter: backend.zeros([rows, 1], "f16"),
+      firstMoment: backend.zeros([rows, 1]),
+      secondMoment: backend.zeros([rows, 1]),
+      gradient: backend.upload(new Float32Array(rows).fill(1), [rows, 1]),
+      ids: backend.upload(ids, [rows]),
+    };
+    const { parameter, firstMoment, secondMoment, gradient } = tensors;
+    const step = (used: number): void => {
+      const count = backend.upload(Int32Array.of(used), [1]);
+      backend.ops.adamw({
+        ...{ rows, columns: 1, parameter: parameter.buffer, gradient: gradient.buffer },
+        ...{ firstMoment: firstMoment.buffer, secondMoment: secondMoment.buffer },
+        ...{
+          step: 1,
+          learningRate: 0.5,
+          beta1: 0.5,
+          beta2: 0.5,
+          epsilon: 0,
+          weightDecay: 0,
+          gradientScale: 1,
+        },
+        compact: { capacity: rows, ids: tensors.ids.buffer, count: count.buffer },
+      });
+      count.dispose();
+    };
+    step(rows);
+    expect(dispatches.mock.calls).toHaveLength(1);
+    dispatches.mockRestore();
+    expect(await backend.read(parameter.buffer, rows - 1)).toEqual(Uint16Array.of(0xb800));
+    const moments = (await firstMoment.read()) as Float32Array;
+    expect(moments.findIndex((value) => value !== 0.5)).toBe(-1);
+    // Few of them: no others are touched.
+    step(3);
+    expect(await backend.read(firstMoment.buffer, 0, 5)).toEqual(Float32Array.of(0.75, 0.75, 0.75, 0.5, 0.5));
+    for (const tensor of Object.values(tensors)) tensor.dispose();
   });
 
   it("that asks for no memory leaves none: create, run and dispose, 1,000 times", async () => {

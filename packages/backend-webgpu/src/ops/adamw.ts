@@ -9,14 +9,17 @@ interface Range {
   readonly bindings: readonly Binding[];
 }
 
-/** One launch, or one per range where buffers are split. */
+/** One launch, or one per range where buffers are split; compact, one before it for the grid. */
 export function adamw(call: AdamwCall<DeviceMemory>, context: OpContext): void {
   const { rows, columns, parameter, master, firstMoment, secondMoment, gradient, compact } = call;
   if (rows * columns === 0 || compact?.capacity === 0) return;
   const width = parameter.dtype === "f32" ? 1 : 2;
   const ids = compact ? context.whole("compact.ids", compact.ids) : context.absent;
   const count = compact ? context.whole("compact.count", compact.count) : context.absent;
-  const slots = compact ? reportSlots(context, rows, compact.capacity) : [0, 0];
+  const slot = compact ? idsSlot(context, rows) : 0;
+  const grid = compact
+    ? usedRowsGrid(context, compact.capacity, count, wordsPerRow(columns, width))
+    : undefined;
   const updated = master === undefined ? [] : [master];
   const inPlace = [parameter, firstMoment, secondMoment, ...updated];
   const launch = (range: Range, from: Range): void => {
@@ -34,11 +37,12 @@ export function adamw(call: AdamwCall<DeviceMemory>, context: OpContext): void {
         from.low,
         from.high,
         flag(master),
-        ...slots,
+        slot,
         ...settings(call),
       ],
       bindings: [p, ownMaster, first, second, from.bindings[0], ids, count, context.idErrors],
       workgroups: Math.ceil(invocations(call, range, width) / 256),
+      grid,
     });
   };
   if (compact === undefined) {
@@ -53,7 +57,29 @@ export function adamw(call: AdamwCall<DeviceMemory>, context: OpContext): void {
 
 function invocations({ columns, compact }: AdamwCall<DeviceMemory>, range: Range, width: number): number {
   if (compact === undefined) return Math.ceil((range.high - range.low) / width);
-  return compact.capacity * (Math.ceil(columns / width) + width - 1);
+  return compact.capacity * wordsPerRow(columns, width);
+}
+
+/** A row of an odd length may touch one word more than fit it. */
+function wordsPerRow(columns: number, width: number): number {
+  return Math.ceil(columns / width) + width - 1;
+}
+
+/** The grid of the rows that are used: how many they are stays on the device. */
+function usedRowsGrid(context: OpContext, capacity: number, count: Binding, threadsPerRow: number): Binding {
+  const { op } = context;
+  const slot = context.idErrorSlot(
+    `count of ${capacity}`,
+    (_, value) => `${op}: compact.count holds ${value}; takes 0 to ${capacity}, the capacity`,
+  );
+  const grid = context.scratch("the grid of the used rows", 12);
+  context.launch({
+    kernel: "used_rows_grid",
+    params: [capacity, threadsPerRow, slot],
+    bindings: [count, grid, context.idErrors],
+    workgroups: 1,
+  });
+  return grid;
 }
 
 /** In double precision, rounded once: 1 - beta2 in f32 would be off by 1e-5. */
@@ -97,16 +123,10 @@ function rangeBinding({ dtype, parts }: DeviceMemory, low: number, high: number)
   };
 }
 
-function reportSlots(context: OpContext, rows: number, capacity: number): number[] {
+function idsSlot(context: OpContext, rows: number): number {
   const { op } = context;
-  return [
-    context.idErrorSlot(
-      `ids of ${rows}`,
-      (entry, id) => `${op}: compact.ids[${entry}] is ${id}; takes row ids from 0 to ${rows - 1}`,
-    ),
-    context.idErrorSlot(
-      `count of ${capacity}`,
-      (_, count) => `${op}: compact.count holds ${count}; takes 0 to ${capacity}, the capacity`,
-    ),
-  ];
+  return context.idErrorSlot(
+    `ids of ${rows}`,
+    (entry, id) => `${op}: compact.ids[${entry}] is ${id}; takes row ids from 0 to ${rows - 1}`,
+  );
 }

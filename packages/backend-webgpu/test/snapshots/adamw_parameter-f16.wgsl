@@ -4,7 +4,8 @@
 // Shapes: the elements [low, high) of parameter, master and moments [rows, columns]; gradient the elements
 //   [gradient_low, gradient_high) of the same, or with COMPACT of [capacity, columns]; row_ids [capacity], count [1].
 // Parallelisation: a thread owns a word of the parameter: one f32 or two 16-bit elements. Dense, thread n has word n;
-//   compact, the words of a row are shared out, and one that two used rows share belongs to the first of them.
+//   compact, the words of a row are shared out, and one that two used rows share belongs to the first of them; the grid
+//   is that of the used rows, made on the device by used_rows_grid.
 // Why: a word that two invocations wrote would lose one half. What depends on the step alone comes from the host in
 //   double precision: 1 - beta2 in f32 is off by 1e-5.
 // uses: grid report
@@ -19,7 +20,6 @@ struct Params {
   gradient_high: u32,
   has_master: u32,
   ids_slot: u32,
-  count_slot: u32,
   scale: f32,
   kept: f32,
   beta1: f32,
@@ -87,9 +87,6 @@ fn valid_row(entry: u32) -> bool {
 }
 
 fn compact(n: u32) {
-  if (n == 0u && (count[0] < 0 || u32(count[0]) > params.capacity)) {
-    report(params.count_slot, 0u, bitcast<u32>(count[0]));
-  }
   let used = u32(clamp(count[0], 0, i32(params.capacity)));
   // A row of an odd length may touch one word more than fit it.
   let words = (params.columns + WIDTH - 1u) / WIDTH + WIDTH - 1u;
