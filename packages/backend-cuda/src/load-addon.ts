@@ -39,7 +39,7 @@ export function loadAddon(binary?: string): LoadedAddon {
 
 /** A local build, which is newer than what is installed where there is one, else the platform package. */
 function findBinary(load: NodeJS.Require): string | undefined {
-  for (const candidate of [`../build/${binaryName}`, `${platformPackage}/${binaryName}`]) {
+  for (const candidate of [`../build/cuda/${binaryName}`, `${platformPackage}/${binaryName}`]) {
     try {
       return load.resolve(candidate);
     } catch {
