@@ -1,5 +1,4 @@
-// Logits as unsigned integers that grow with the logit, and what selection compares: the distance of a key from the
-// best of its axis, an f32 >= 0 whose bits are ordered as it is.
+// How logits are ordered: as the finite f32 that they are clamped to, or as unsigned integers that grow with it.
 #pragma once
 
 #include <cmath>
@@ -9,23 +8,26 @@
 
 namespace flash_moe {
 
-// Below the key of any logit: the key of a place that holds none.
-constexpr uint32_t no_key = 0;
-// Of the lowest finite number, for which -infinity and NaN count too.
-constexpr uint32_t lowest_key = 0x00800000u;
+constexpr float largest_logit = 3.402823466e38f;
 
-FM_DEVICE uint32_t order_key(float logit) {
-  constexpr float largest = 3.402823466e38f;
-  // The comparison is false for NaN. Adding 0 makes 0 of -0, which is its equal.
-  const float above = logit > -largest ? logit : -largest;
-  const uint32_t bits = __float_as_uint(__fadd_rn(fminf(above, largest), 0.0f));
+// A logit as the selection sees it: within the finite numbers, NaN as their lowest.
+FM_DEVICE float clamped_logit(float logit) {
+  // The comparison is false for NaN.
+  return fminf(logit > -largest_logit ? logit : -largest_logit, largest_logit);
+}
+
+// Grows with the value, infinities included; -0 is below 0. Not for NaN.
+FM_DEVICE uint32_t value_key(float value) {
+  const uint32_t bits = __float_as_uint(value);
   return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
 }
 
-// The logit, clamped, that a key stands for.
 FM_DEVICE float key_value(uint32_t key) {
-  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+  return __uint_as_float(key ^ (static_cast<uint32_t>(static_cast<int32_t>(~key) >> 31) | 0x80000000u));
 }
+
+// The key of a logit. Adding 0 makes 0 of -0, which is its equal.
+FM_DEVICE uint32_t order_key(float logit) { return value_key(__fadd_rn(clamped_logit(logit), 0.0f)); }
 
 // Indices carry this bit where the logit is -infinity: its distance is finite for the selection, not for the weight.
 constexpr uint32_t infinite_bit = 0x80000000u;

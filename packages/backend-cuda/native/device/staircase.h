@@ -53,8 +53,8 @@ FM_DEVICE uint32_t staircase_pair(int n) {
 
 // What a warp keeps of a token in shared memory.
 struct alignas(16) StaircaseLists {
-  // Found, in any order; later the pairs that belong.
-  uint32_t keys[2][64];
+  // Of the keys found, in the order of their indices: clamped logits. Later the pairs that belong.
+  float values[2][64];
   uint32_t indices[2][64];
   // By rank.
   float distances[2][64];
@@ -69,17 +69,20 @@ struct StaircaseOutput {
 };
 
 // Makes `distances` and `ranked` of an axis out of the `count` keys found.
-template <int EACH>
-FM_DEVICE void rank_axis(StaircaseLists& lists, int axis, int count, uint32_t best) {
-  const int lane = lane_id();
+template <int LARGEST>
+FM_DEVICE void rank_axis(StaircaseLists& lists, int axis, int count, float best, const float* logits) {
+  constexpr int EACH = ceil_div(LARGEST, 32);
   int ranks[EACH];
-  rank_list<EACH>(lists.keys[axis], count, ranks);
+  rank_list<LARGEST>(lists.values[axis], count, ranks);
 #pragma unroll
   for (int e = 0; e < EACH; e++) {
-    const int n = lane + 32 * e;
+    const int n = lane_id() + 32 * e;
     if (n >= count) continue;
-    lists.distances[axis][ranks[e]] = __fsub_rn(key_value(best), key_value(lists.keys[axis][n]));
-    lists.ranked[axis][ranks[e]] = lists.indices[axis][n];
+    const float value = lists.values[axis][n];
+    uint32_t index = lists.indices[axis][n];
+    if (value == -largest_logit) index = marked_index(index, logits[index]);
+    lists.distances[axis][ranks[e]] = __fsub_rn(best, value);
+    lists.ranked[axis][ranks[e]] = index;
   }
 }
 
@@ -88,36 +91,30 @@ template <int LARGEST>
 FM_DEVICE void write_best_pairs(StaircaseLists& lists, int rows, int columns, const float (&logs)[2],
                                 const StaircaseOutput& output) {
   constexpr int V = StaircaseTable<LARGEST>::each;
-  constexpr int EACH = LARGEST > 32 ? 2 : 1;
+  constexpr int EACH = ceil_div(LARGEST, 32);
   const int lane = lane_id();
-  uint32_t keys[1][V];
+  float scores[1][V];
   uint32_t pairs[V];
 #pragma unroll
   for (int v = 0; v < V; v++) {
     const uint32_t pair = staircase_pair<LARGEST>(32 * v + lane);
     const int a = static_cast<int>(pair >> 8), b = static_cast<int>(pair & 255u);
+    const bool inside = a < rows && b < columns && (a + 1) * (b + 1) <= output.top_k;
     pairs[v] = pair;
-    keys[0][v] = no_key;
-    if (a < rows && b < columns && (a + 1) * (b + 1) <= output.top_k) {
-      // Distances are >= 0, so the complement of their sum's bits grows as the pair gets better.
-      keys[0][v] = ~__float_as_uint(__fadd_rn(lists.distances[0][a], lists.distances[1][b]));
-    }
+    scores[0][v] = inside ? -__fadd_rn(lists.distances[0][a], lists.distances[1][b]) : NAN;
   }
   const int wanted[1] = {output.top_k};
   SelectLimit limits[1];
-  uint32_t best[1];
-  find_limits<1, V, EACH, Approach::distances>(keys, wanted, limits, best);
-#pragma unroll
-  for (int e = 0; e < EACH; e++) {
-    if (lane + 32 * e >= output.top_k) lists.keys[0][lane + 32 * e] = no_key;
-  }
-  take_best<V>(keys[0], limits[0], [&](int n, int v) {
-    lists.keys[0][n] = keys[0][v];
+  float best[1];
+  find_limits<1, V, EACH>(scores, wanted, limits, best);
+  fill_list<LARGEST>(lists.values[0], output.top_k);
+  take_largest<V>(scores[0], limits[0], [&](int n, int v) {
+    lists.values[0][n] = scores[0][v];
     lists.indices[0][n] = pairs[v];
   });
   __syncwarp();
   int ranks[EACH];
-  rank_list<EACH>(lists.keys[0], output.top_k, ranks);
+  rank_list<LARGEST>(lists.values[0], output.top_k, ranks);
   float weights[EACH];
   float sum = 0.0f;
 #pragma unroll

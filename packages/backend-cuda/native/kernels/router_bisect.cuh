@@ -97,10 +97,10 @@ FM_DEVICE void sort_axes(const BisectLayout& layout, const BisectLists& lists, c
   for (int n = thread; n < layout.rows + layout.columns; n += THREADS) {
     const bool is_y = n >= layout.rows;
     const uint64_t entry = sorted[gapped(is_y ? n - layout.rows + layout.keys_x : n)];
-    const uint32_t key = ~static_cast<uint32_t>(entry >> 31);
+    const float value = key_value(~static_cast<uint32_t>(entry >> 31));
     uint32_t index = static_cast<uint32_t>(entry & 0x7fffffffu);
-    lists.distances[n] = __fsub_rn(is_y ? best_y : best_x, key_value(key));
-    if (key == lowest_key) index = marked_index(index, logits[(is_y ? layout.keys_x : 0) + index]);
+    lists.distances[n] = __fsub_rn(is_y ? best_y : best_x, value);
+    if (value == -largest_logit) index = marked_index(index, logits[(is_y ? layout.keys_x : 0) + index]);
     lists.indices[n] = index;
   }
   __syncthreads();
@@ -222,7 +222,7 @@ FM_DEVICE void collect_pairs(const BisectLayout& layout, const BisectLists& list
 
 // IN_SHARED: the lists are in shared memory, and `scratch` is not used; else block b has piece b of it.
 template <int THREADS, bool IN_SHARED>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 1024 / THREADS)
     router_bisect(const float* logits, int32_t* ids, float* weights, int64_t tokens, BisectLayout layout,
                   bool normalize, unsigned char* scratch) {
   const int thread = static_cast<int>(threadIdx.x);

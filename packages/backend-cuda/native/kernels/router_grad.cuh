@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(router_grad_threads<WARPS>)
   const float* const gradients = grad_weights + token * top_k;
   float* const result = grad_logits + token * keys;
 
-  uint32_t best_key_x = no_key, best_key_y = no_key;
+  uint32_t best_key_x = 0, best_key_y = 0;
   for (int key = thread; key < keys; key += Group::size) {
     const uint32_t order = order_key(own[key]);
     if (key < keys_x) {

@@ -20,54 +20,48 @@ template <int V, int LARGEST>
 __global__ void __launch_bounds__(router_staircase_threads)
     router_staircase(const float* logits, int32_t* ids, float* weights, int64_t tokens, int keys_x, int keys_y,
                      int top_k, bool normalize) {
-  constexpr int EACH = LARGEST > 32 ? 2 : 1;
+  constexpr int EACH = ceil_div(LARGEST, 32);
   FM_SHARED StaircaseLists all_lists[router_staircase_threads / 32];
   const int lane = lane_id();
   const int64_t token = (static_cast<int64_t>(blockIdx.x) * router_staircase_threads + threadIdx.x) / 32;
   if (token >= tokens) return;
   StaircaseLists& lists = all_lists[threadIdx.x / 32];
   const float* const own = logits + token * (keys_x + keys_y);
-  const int sizes[2] = {keys_x, keys_y};
   const int wanted[2] = {min(keys_x, top_k), min(keys_y, top_k)};
 
+  float raw[2][V];
+#pragma unroll
+  for (int axis = 0; axis < 2; axis++) {
+    // A place without a key is after all that have one, and thus the last of the lowest.
+    const int left = (axis == 0 ? keys_x : keys_y) - lane;
+    const float* const from = own + axis * keys_x + lane;
+#pragma unroll
+    for (int v = 0; v < V; v++) raw[axis][v] = 32 * v < left ? from[32 * v] : -INFINITY;
+  }
   float values[2][V];
 #pragma unroll
   for (int axis = 0; axis < 2; axis++) {
 #pragma unroll
-    for (int v = 0; v < V; v++) {
-      const int key = 32 * v + lane;
-      values[axis][v] = key < sizes[axis] ? own[axis * keys_x + key] : -INFINITY;
-    }
-  }
-  uint32_t keys[2][V];
-#pragma unroll
-  for (int axis = 0; axis < 2; axis++) {
-#pragma unroll
-    for (int v = 0; v < V; v++) {
-      keys[axis][v] = 32 * v + lane < sizes[axis] ? order_key(values[axis][v]) : no_key;
-    }
+    for (int v = 0; v < V; v++) values[axis][v] = clamped_logit(raw[axis][v]);
   }
   SelectLimit limits[2];
-  uint32_t best[2];
-  find_limits<2, V, EACH>(keys, wanted, limits, best);
+  float best[2];
+  find_limits<2, V, EACH>(values, wanted, limits, best);
   float sums[2] = {};
 #pragma unroll
   for (int axis = 0; axis < 2; axis++) {
-#pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      if (lane + 32 * e >= wanted[axis]) lists.keys[axis][lane + 32 * e] = no_key;
-    }
-    take_best<V>(keys[axis], limits[axis], [&](int n, int v) {
-      lists.keys[axis][n] = keys[axis][v];
-      lists.indices[axis][n] = marked_index(32 * v + lane, values[axis][v]);
+    fill_list<LARGEST>(lists.values[axis], wanted[axis]);
+    take_largest<V>(values[axis], limits[axis], [&](int n, int v) {
+      lists.values[axis][n] = values[axis][v];
+      lists.indices[axis][n] = 32 * v + lane;
     });
 #pragma unroll
-    for (int v = 0; v < V; v++) sums[axis] += softmax_term(values[axis][v], key_value(best[axis]));
+    for (int v = 0; v < V; v++) sums[axis] += softmax_term(raw[axis][v], best[axis]);
   }
   const float logs[2] = {log_of_sum(warp_sum(sums[0])), log_of_sum(warp_sum(sums[1]))};
   __syncwarp();
-  rank_axis<EACH>(lists, 0, wanted[0], best[0]);
-  rank_axis<EACH>(lists, 1, wanted[1], best[1]);
+  rank_axis<LARGEST>(lists, 0, wanted[0], best[0], own);
+  rank_axis<LARGEST>(lists, 1, wanted[1], best[1], own + keys_x);
   __syncwarp();
   const int64_t first = token * top_k;
   write_best_pairs<LARGEST>(lists, wanted[0], wanted[1], logs,

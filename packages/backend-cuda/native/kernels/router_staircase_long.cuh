@@ -15,52 +15,48 @@ namespace flash_moe {
 constexpr int router_long_parts = 8;
 constexpr int router_long_threads = 2 * 32 * router_long_parts;
 
-// All by one warp: the best `kept` of the keys [begin, end) of an axis, in `found`; the sum of its terms, relative to
-// the best, in `sum`.
+// All by one warp: the best `kept` of the keys [begin, end) of an axis, clamped, in `found`, filled up with NaN; the
+// sum of the part's terms, relative to its best, in `sum`.
 template <int EACH>
-FM_DEVICE void cut_part(const float* axis, int begin, int end, int kept, uint32_t* found, uint32_t* indices,
-                        uint32_t& best_key, float& sum) {
+FM_DEVICE void cut_part(const float* axis, int begin, int end, int kept, float* found, uint32_t* indices, float& best,
+                        float& sum) {
   constexpr int fresh = 16;
   const int lane = lane_id();
-#pragma unroll
-  for (int e = 0; e < 2; e++) found[lane + 32 * e] = no_key;
-  best_key = lowest_key;
+  fill_list<64>(found, 0);
+  best = -largest_logit;
   sum = 0.0f;
   for (int start = begin; start < end; start += 32 * fresh) {
     __syncwarp();
     // First what was kept, whose indices are lower.
-    uint32_t keys[1][fresh + 2];
+    float values[1][fresh + 2];
     uint32_t kept_indices[2];
-    float values[fresh];
+    float raw[fresh];
 #pragma unroll
     for (int e = 0; e < 2; e++) {
-      keys[0][e] = found[lane + 32 * e];
-      kept_indices[e] = keys[0][e] == no_key ? 0u : indices[lane + 32 * e];
+      values[0][e] = found[lane + 32 * e];
+      kept_indices[e] = start == begin ? 0u : indices[lane + 32 * e];
     }
 #pragma unroll
-    for (int v = 0; v < fresh; v++) {
-      const int key = start + 32 * v + lane;
-      values[v] = key < end ? axis[key] : -INFINITY;
-    }
+    for (int v = 0; v < fresh; v++) raw[v] = 32 * v < end - start - lane ? axis[start + 32 * v + lane] : -INFINITY;
 #pragma unroll
     for (int v = 0; v < fresh; v++) {
-      keys[0][v + 2] = start + 32 * v + lane < end ? order_key(values[v]) : no_key;
+      // Here a place without a key must not count, for all keys together may be fewer than are kept.
+      values[0][v + 2] = 32 * v < end - start - lane ? clamped_logit(raw[v]) : NAN;
     }
     const int wanted[1] = {min(kept, min(start + 32 * fresh, end) - begin)};
     SelectLimit limits[1];
-    uint32_t best[1];
-    find_limits<1, fresh + 2, EACH>(keys, wanted, limits, best);
+    float new_best[1];
+    find_limits<1, fresh + 2, EACH>(values, wanted, limits, new_best);
     __syncwarp();
-    take_best<fresh + 2>(keys[0], limits[0], [&](int n, int v) {
-      found[n] = keys[0][v];
-      indices[n] = v < 2 ? kept_indices[v & 1] : marked_index(start + 32 * (v - 2) + lane, values[max(v - 2, 0)]);
+    take_largest<fresh + 2>(values[0], limits[0], [&](int n, int v) {
+      found[n] = values[0][v];
+      indices[n] = v < 2 ? kept_indices[v & 1] : static_cast<uint32_t>(start + 32 * (v - 2) + lane);
     });
-    const float new_best = key_value(best[0]);
     float own = 0.0f;
 #pragma unroll
-    for (int v = 0; v < fresh; v++) own += softmax_term(values[v], new_best);
-    sum = (start == begin ? 0.0f : sum * expf(__fsub_rn(key_value(best_key), new_best))) + warp_sum(own);
-    best_key = best[0];
+    for (int v = 0; v < fresh; v++) own += softmax_term(raw[v], new_best[0]);
+    sum = (start == begin ? 0.0f : sum * expf(__fsub_rn(best, new_best[0]))) + warp_sum(own);
+    best = new_best[0];
   }
 }
 
@@ -68,15 +64,15 @@ template <int LARGEST>
 __global__ void __launch_bounds__(router_long_threads)
     router_staircase_long(const float* logits, int32_t* ids, float* weights, int keys_x, int keys_y, int top_k,
                           bool normalize) {
-  constexpr int EACH = LARGEST > 32 ? 2 : 1;
+  constexpr int EACH = ceil_div(LARGEST, 32);
   constexpr int parts = router_long_parts;
-  FM_SHARED uint32_t found[2][parts * 64];
+  FM_SHARED float found[2][parts * 64];
   FM_SHARED uint32_t indices[2][parts * 64];
-  FM_SHARED uint32_t part_best[2][parts];
+  FM_SHARED float part_best[2][parts];
   FM_SHARED float part_sums[2][parts];
   FM_SHARED StaircaseLists lists;
   FM_SHARED float shared_logs[2];
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_id();
+  const int warp = warp_id(), lane = lane_id();
   const int64_t token = blockIdx.x;
   const float* const own = logits + token * (keys_x + keys_y);
   const int rows = min(keys_x, top_k), columns = min(keys_y, top_k);
@@ -85,8 +81,7 @@ __global__ void __launch_bounds__(router_long_threads)
     const int size = axis == 0 ? keys_x : keys_y;
     const int share = static_cast<int>(ceil_div(size, parts));
     const int begin = min(part * share, size), end = min(begin + share, size);
-    uint32_t best;
-    float sum;
+    float best, sum;
     cut_part<EACH>(own + axis * keys_x, begin, end, axis == 0 ? rows : columns, found[axis] + 64 * part,
                    indices[axis] + 64 * part, best, sum);
     if (lane == 0) {
@@ -97,26 +92,23 @@ __global__ void __launch_bounds__(router_long_threads)
   __syncthreads();
   if (warp < 2) {
     const int axis = warp;
-    uint32_t keys[1][2 * parts];
+    float values[1][2 * parts];
 #pragma unroll
-    for (int v = 0; v < 2 * parts; v++) keys[0][v] = found[axis][32 * v + lane];
+    for (int v = 0; v < 2 * parts; v++) values[0][v] = found[axis][32 * v + lane];
     const int wanted[1] = {axis == 0 ? rows : columns};
     SelectLimit limits[1];
-    uint32_t best[1];
-    find_limits<1, 2 * parts, EACH>(keys, wanted, limits, best);
-#pragma unroll
-    for (int e = 0; e < EACH; e++) {
-      if (lane + 32 * e >= wanted[0]) lists.keys[axis][lane + 32 * e] = no_key;
-    }
-    take_best<2 * parts>(keys[0], limits[0], [&](int n, int v) {
-      lists.keys[axis][n] = keys[0][v];
+    float best[1];
+    find_limits<1, 2 * parts, EACH>(values, wanted, limits, best);
+    fill_list<LARGEST>(lists.values[axis], wanted[0]);
+    take_largest<2 * parts>(values[0], limits[0], [&](int n, int v) {
+      lists.values[axis][n] = values[0][v];
       lists.indices[axis][n] = indices[axis][32 * v + lane];
     });
     __syncwarp();
-    rank_axis<EACH>(lists, axis, wanted[0], best[0]);
+    rank_axis<LARGEST>(lists, axis, wanted[0], best[0], own + axis * keys_x);
     float sum = 0.0f;
     for (int part = 0; part < parts; part++) {
-      sum += part_sums[axis][part] * expf(__fsub_rn(key_value(part_best[axis][part]), key_value(best[0])));
+      sum += part_sums[axis][part] * expf(__fsub_rn(part_best[axis][part], best[0]));
     }
     if (lane == 0) shared_logs[axis] = log_of_sum(sum);
   }

@@ -106,6 +106,8 @@ void test_forward(Context& context, const Variant& v) {
   const auto values = make_logits(random, v);
   const std::vector<float> single(values.begin(), values.end());
   const Tensor logits(DType::f32, values);
+  std::vector<std::vector<int64_t>> best;
+  for (int64_t t = 0; t < v.tokens; t++) best.push_back(brute_force(single.data() + t * (v.keys_x + v.keys_y), v));
   for (const bool normalize : {false, true}) {
     const Tensor ids(DType::i32, v.tokens * v.top_k), weights(DType::f32, v.tokens * v.top_k);
     const RouterSelectForwardCall call{{v.tokens, v.keys_x, v.keys_y, v.top_k, normalize}, logits, ids, weights};
@@ -113,7 +115,7 @@ void test_forward(Context& context, const Variant& v) {
     check(cudaStreamSynchronize(context.stream()), "a kernel failed");
     for (int64_t t = 0; t < v.tokens; t++) {
       const float* own = single.data() + t * (v.keys_x + v.keys_y);
-      const auto expected = brute_force(own, v);
+      const auto& expected = best[t];
       for (int64_t n = 0; n < v.top_k; n++) {
         expect(ids.at(t * v.top_k + n) == expected[n], name_of(v) + ": token " + std::to_string(t) + ", slot " +
                                                            std::to_string(n) + " is " + std::to_string(expected[n]));
@@ -203,9 +205,9 @@ void run() {
       {2, 512, 200, 64},
       {2, 3, 700, 33},
       {2, 700, 3, 64},
-      {1, 1024, 513, 20},
-      {1, 5000, 40, 64},
-      {1, 40, 9000, 31},
+      {1, 600, 513, 20},
+      {1, 5000, 20, 64},
+      {1, 20, 9000, 31},
       {2, 3, 700, 65},
       {5, 7, 9, 63},
       {3, 16, 16, 129},
