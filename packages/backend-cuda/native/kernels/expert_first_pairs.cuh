@@ -6,14 +6,9 @@
 // Why: with this the compact gradients need nothing of the size N.
 #pragma once
 
-#include "device/cuda.h"
+#include "kernels/expert_segments.cuh"
 
 namespace flash_moe {
-
-FM_DEVICE bool is_first_pair(const uint2* sorted, uint32_t n, uint32_t num_experts) {
-  const uint32_t expert = sorted[n].x;
-  return expert < num_experts && (n == 0 || sorted[n - 1].x != expert);
-}
 
 __global__ void __launch_bounds__(256)
     expert_first_pairs(const uint2* sorted, uint32_t* marks, uint32_t pairs, uint32_t num_experts) {

@@ -1,9 +1,14 @@
 // The expert-major order of the pairs, as the kernels of the tables' gradients see it.
 #pragma once
 
-#include "kernels/expert_first_pairs.cuh"
+#include "device/cuda.h"
 
 namespace flash_moe {
+
+FM_DEVICE bool is_first_pair(const uint2* sorted, uint32_t n, uint32_t num_experts) {
+  const uint32_t expert = sorted[n].x;
+  return expert < num_experts && (n == 0 || sorted[n - 1].x != expert);
+}
 
 // A segment of more pairs is cut every so many, from its own first pair on; the cuts are summed apart and then added in
 // order, so that one hot expert does not keep a single warp busy while all others are done.

@@ -7,7 +7,7 @@
 // Why: the number stays on the device, so nothing waits for it.
 #pragma once
 
-#include "kernels/expert_first_pairs.cuh"
+#include "kernels/expert_segments.cuh"
 
 namespace flash_moe {
 

@@ -37,7 +37,7 @@ size_t scan_scratch_bytes(int64_t size) {
   size_t bytes = 0;
   do {
     size = ceil_div(size, scan_block);
-    bytes += round_up(size * 4, 256);
+    bytes += static_cast<size_t>(size) * 4;
   } while (size > 1);
   return bytes;
 }
