@@ -62,7 +62,7 @@ async function buildCuda(architectures, { folder, jobs, log }) {
     "-O3",
     "-I.",
     ...nodeArguments(),
-    ...nvcc.architectures.map((number) => `-gencode=arch=compute_${number},code=sm_${number}`),
+    ...nvcc.architectures.map(machineCodeArgument),
     `-gencode=arch=compute_${ptxArchitecture},code=compute_${ptxArchitecture}`,
     `-DFLASH_MOE_MACHINE_CODE=${nvcc.architectures.join(",").replaceAll(",", "\\,")}`,
     `-DFLASH_MOE_PTX=${ptxArchitecture}`,
@@ -143,6 +143,12 @@ async function buildShim(sanitize, drivers, { folder, jobs, log }) {
     files.push(program);
   }
   return { files, objects, release: "" };
+}
+
+/** Hopper's tensor-core instructions are only in its own set, sm_90a, which every device of 9.0 has. */
+function machineCodeArgument(number) {
+  const name = number === 90 ? "90a" : String(number);
+  return `-gencode=arch=compute_${name},code=sm_${name}`;
 }
 
 /** Relative to native/, in order of name. */
