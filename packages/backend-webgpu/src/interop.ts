@@ -38,11 +38,14 @@ export function wrapGpuBuffer(
   length: number,
   options: WrapOptions = {},
 ): DeviceBuffer {
-  const { byteOffset = 0, label = buffer.label } = options;
+  const { byteOffset = 0, label = buffer?.label } = options;
   // Of our own, to learn the queue; also refuses a backend that is not ours, disposed or lost.
   const probe = backend.alloc("f32", 0);
   const { queue } = handleOf(backend, probe);
   probe.dispose();
+  if (typeof buffer?.usage !== "number" || typeof buffer.size !== "number") {
+    throw new FlashMoeError("INVALID_ARGUMENT", `buffer is ${String(buffer)}; takes a GPUBuffer`);
+  }
   if ((buffer.usage & memoryUsage) !== memoryUsage) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",

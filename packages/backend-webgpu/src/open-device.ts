@@ -50,10 +50,10 @@ const neededLimits = {
   maxComputeWorkgroupsPerDimension: 65_535,
 } as const;
 
-/** UNAVAILABLE where the device has less than the kernels need. */
-export function checkLimits(device: GPUDevice): void {
+/** UNAVAILABLE where a device, or what an adapter can give, is less than the kernels need. */
+export function checkLimits(source: GPUDevice | GPUAdapter): void {
   for (const [name, needed] of Object.entries(neededLimits)) {
-    const value = device.limits[name as keyof typeof neededLimits];
+    const value = source.limits[name as keyof typeof neededLimits];
     if (value < needed) {
       throw new FlashMoeError(
         "UNAVAILABLE",

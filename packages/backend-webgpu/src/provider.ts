@@ -26,18 +26,17 @@ export const webgpu: BackendProvider<WebGpuOptions> = {
 
   async probe(options: WebGpuOptions = {}): Promise<ProbeResult> {
     try {
-      if (options.device !== undefined) return available(infoOf(options.device));
+      checkOptions(options);
+      if (options.device !== undefined) return available(options.device);
       const found = await findAdapter(options);
-      return "reason" in found
-        ? { available: false, reason: found.reason }
-        : available(infoOf(found.adapter));
+      return "reason" in found ? { available: false, reason: found.reason } : available(found.adapter);
     } catch (error) {
       return { available: false, reason: error instanceof Error ? error.message : String(error) };
     }
   },
 
   /**
-   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for a limit that is none. On a device that is
+   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for a limit or a device that is none. On a device that is
    * handed in, other work goes on; its owner destroys it.
    */
   async open(options: WebGpuOptions = {}): Promise<Backend> {
@@ -49,7 +48,9 @@ export const webgpu: BackendProvider<WebGpuOptions> = {
   },
 };
 
-function available(info: GPUAdapterInfo): ProbeResult {
+function available(source: GPUDevice | GPUAdapter): ProbeResult {
+  checkLimits(source);
+  const info = infoOf(source);
   return { available: true, device: describeAdapter(info), ...(isSoftware(info) && { software: true }) };
 }
 
@@ -96,7 +97,10 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "timestamps"> = {
   mlpIntermediate: "f32",
 };
 
-function checkOptions({ memoryLimitBytes, bindingLimitBytes }: WebGpuOptions): void {
+function checkOptions({ device, memoryLimitBytes, bindingLimitBytes }: WebGpuOptions): void {
+  if (device !== undefined && typeof device?.createBuffer !== "function") {
+    throw new FlashMoeError("INVALID_ARGUMENT", `device is ${String(device)}; takes a GPUDevice`);
+  }
   if (memoryLimitBytes !== undefined && !(Number.isSafeInteger(memoryLimitBytes) && memoryLimitBytes >= 0)) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",

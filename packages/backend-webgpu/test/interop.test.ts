@@ -82,6 +82,9 @@ describe("a GPUBuffer of somebody else's", () => {
     );
     const short = make(new Float32Array(4));
     expect(codeOf(() => wrapGpuBuffer(backend, short, "f32", 5))).toBe("INVALID_ARGUMENT");
+    for (const none of [undefined, null, {}, new Float32Array(4), "a buffer"]) {
+      expect(codeOf(() => wrapGpuBuffer(backend, none as GPUBuffer, "f32", 1))).toBe("INVALID_ARGUMENT");
+    }
     for (const byteOffset of [4, -256, 0.5]) {
       expect(codeOf(() => wrapGpuBuffer(backend, short, "f32", 1, { byteOffset }))).toBe("INVALID_ARGUMENT");
     }

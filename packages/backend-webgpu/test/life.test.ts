@@ -1,6 +1,13 @@
 import { type Backend, type ExpertsForwardCall, FlashMoeError, SeededRandom } from "@flash-moe/core";
 import { afterAll, beforeAll, describe, expect, vi } from "vitest";
-import { itOnAdapter as it, openBackend, openDevice, withoutAdapter } from "./helpers/open.js";
+import {
+  bareAdapter,
+  itOnAdapter as it,
+  openBackend,
+  openDevice,
+  openFragileDevice,
+  withoutAdapter,
+} from "./helpers/open.js";
 
 let backend: Backend;
 beforeAll(async () => {
@@ -95,9 +102,8 @@ describe("work", () => {
     for (const buffer of [input, output, mean.buffer, variance.buffer]) buffer.dispose();
   });
 
-  it("whose size only the device knows is folded there too", async () => {
-    // 16-bit rows of one column take two threads each: 65,625 workgroups.
-    const rows = 8_400_000;
+  it("whose size only the device knows is dispatched by the device", async () => {
+    const rows = 1000;
     const dispatches = await spyOnPass("dispatchWorkgroupsIndirect");
     const ids = Int32Array.from({ length: rows }, (_, n) => n);
     const tensors = {
@@ -210,6 +216,42 @@ describe("a device that is lost", () => {
     await expect(own.sync()).rejects.toMatchObject({ code: "DEVICE_LOST" });
     await own.dispose();
   });
+});
+
+describe("a device that fails by itself", () => {
+  it("gives DEVICE_LOST to what waits and to what comes", async () => {
+    const { device, lose } = await openFragileDevice();
+    const own = await openBackend({ device });
+    const { buffer } = own.upload(new Float32Array(1000), [1000]);
+    const waiting = [own.read(buffer), own.sync(), own.prepare("expertsForward", badCall(own))];
+    const outcomes = Promise.allSettled(waiting);
+    lose({ reason: "unknown", message: "the GPU hung" });
+    expect(await own.lost).toEqual({ reason: "unknown", message: "the GPU hung" });
+    for (const outcome of await outcomes) {
+      expect(outcome).toMatchObject({ status: "rejected", reason: { code: "DEVICE_LOST" } });
+    }
+    await expect(own.read(buffer)).rejects.toThrow("has lost its device (unknown): the GPU hung");
+    await own.dispose();
+    device.destroy();
+  });
+});
+
+it("an error that nobody caught rejects the next await", async () => {
+  let device!: GPUDevice;
+  const adapter = await bareAdapter((opened) => {
+    device = opened;
+  });
+  const own = await openBackend({ adapter });
+  // Memory that is mapped cannot be storage.
+  device.createBuffer({ size: 4, usage: 0x1 | 0x80 });
+  // It is an event, which may come after the work.
+  await device.queue.onSubmittedWorkDone();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const error = await own.sync().catch((thrown: unknown) => thrown);
+  expect(FlashMoeError.is(error) && error.code).toBe("BACKEND_FAILED");
+  expect(String(error)).toContain("webgpu: ");
+  await own.sync();
+  await own.dispose();
 });
 
 describe("dispose", () => {

@@ -1,7 +1,7 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
-import { itOnAdapter, openBackend } from "./helpers/open.js";
+import { itOnAdapter, openBackend, openDevice } from "./helpers/open.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -13,6 +13,12 @@ async function reason(options?: Parameters<typeof webgpu.probe>[0]): Promise<str
 async function codeOf(work: () => Promise<unknown>): Promise<string | undefined> {
   const error = await work().catch((thrown: unknown) => thrown);
   return FlashMoeError.is(error) ? error.code : undefined;
+}
+
+function limitsOf({ limits }: GPUDevice): Record<string, number> {
+  const values: Record<string, number> = {};
+  for (const name in limits) values[name] = limits[name as keyof GPUSupportedLimits] as number;
+  return values;
 }
 
 const without = (adapter: unknown): GPU => ({ requestAdapter: async () => adapter }) as unknown as GPU;
@@ -61,6 +67,38 @@ it("is unavailable where an adapter gives no device, or too small a one", async 
   const error = await webgpu.open({ gpu: without(small) }).catch((thrown: unknown) => thrown);
   expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
   expect(String(error)).toContain("maxStorageBuffersPerShaderStage 4");
+});
+
+itOnAdapter("is unavailable on a device that has less than the kernels need, and probe says so", async () => {
+  const device = await openDevice();
+  const limits = { ...limitsOf(device), maxComputeWorkgroupStorageSize: 8192 };
+  const small = new Proxy(device, {
+    get: (target, key) => (key === "limits" ? limits : Reflect.get(target, key)),
+  });
+  const said = "the device has maxComputeWorkgroupStorageSize 8192; flash-moe needs at least 16384";
+  expect(await reason({ device: small })).toBe(said);
+  const error = await webgpu.open({ device: small }).catch((thrown: unknown) => thrown);
+  expect(FlashMoeError.is(error) && error.code).toBe("UNAVAILABLE");
+  expect(String(error)).toContain(said);
+  device.destroy();
+});
+
+itOnAdapter("opens on a device that is lost already, and says so at once", async () => {
+  const device = await openDevice();
+  device.destroy();
+  const backend = await webgpu.open({ device });
+  expect((await backend.lost).reason).toBe("destroyed");
+  expect(await codeOf(async () => backend.alloc("f32", 1))).toBe("DEVICE_LOST");
+  await backend.dispose();
+});
+
+it("refuses a device that is none", async () => {
+  for (const device of [null, {}, "gpu"]) {
+    expect(await codeOf(() => webgpu.open({ device: device as unknown as GPUDevice }))).toBe(
+      "INVALID_ARGUMENT",
+    );
+    expect(await reason({ device: device as unknown as GPUDevice })).toContain("takes a GPUDevice");
+  }
 });
 
 it("refuses limits that are none", async () => {

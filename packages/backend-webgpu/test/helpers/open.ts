@@ -52,5 +52,24 @@ export async function bareAdapter(opened: (device: GPUDevice) => void = () => {}
   } as Partial<GPUAdapter> as GPUAdapter;
 }
 
+/** A device whose `lost` settles when `lose` is called: of a driver that fails, and not of its owner's will. */
+export async function openFragileDevice(): Promise<{
+  device: GPUDevice;
+  lose: (info: Pick<GPUDeviceLostInfo, "reason" | "message">) => void;
+}> {
+  let lose!: (info: Pick<GPUDeviceLostInfo, "reason" | "message">) => void;
+  const lost = new Promise((resolve) => {
+    lose = resolve;
+  });
+  const device = new Proxy(await openDevice(), {
+    get(target, key) {
+      if (key === "lost") return lost;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  return { device, lose };
+}
+
 /** The usage flags of buffers, which Node has no global for. */
 export const usage = { copySource: 0x4, copyTarget: 0x8, storage: 0x80 } as const;
