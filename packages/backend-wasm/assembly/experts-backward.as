@@ -220,27 +220,38 @@ function firstRowFrom(pair: u32, rows: usize, starts: usize): usize {
 }
 
 /**
- * The second part, for one table: row r of what `groupPairs` found goes to row r of `gradient` (f32), or with `dense`
- * to row used[r]. `states`: x for down, gradOutput for up, f32 [T, H]. `rows`: where the number of rows is. A part is
- * the rows whose pairs begin among its `perTask` pairs. `scratch`: f32 [H] for each thread.
+ * The second part: row r of what `groupPairs` found goes to row r of the gradients (f32), or with `dense` to row
+ * used[r]. `rows`: where the number of rows is. The first half of the parts is for the table down, with x as its states
+ * (f32 [T, H]), the second for up, with gradOutput; where one of the gradients is 0, all are for the other. A part is
+ * the rows whose pairs begin among its `perTask` pairs; `tasksPerTable` make up a table. `scratch`: f32 [H] for each
+ * thread.
  */
 export function expertsTableGradient(
   hiddenSize: usize,
   topK: u32,
-  states: usize,
-  coefficients: usize,
+  x: usize,
+  downCoefficients: usize,
+  gradDown: usize,
+  gradOutput: usize,
+  upCoefficients: usize,
+  gradUp: usize,
   pairs: usize,
   used: usize,
   starts: usize,
   rows: usize,
-  gradient: usize,
   dense: bool,
   accumulate: bool,
   perTask: usize,
+  tasksPerTable: usize,
   scratch: usize,
   task: usize,
   thread: usize,
 ): void {
+  const isUp = gradDown == 0 || task >= tasksPerTable;
+  const states = isUp ? gradOutput : x;
+  const coefficients = isUp ? upCoefficients : downCoefficients;
+  const gradient = isUp ? gradUp : gradDown;
+  task %= tasksPerTable;
   const rowBytes = hiddenSize * 4;
   const sum = scratch + thread * rowBytes;
   const count: usize = load<u32>(rows);

@@ -147,16 +147,20 @@ export interface TaskKernels {
   expertsTableGradient(
     hiddenSize: number,
     topK: number,
-    states: number,
-    coefficients: number,
+    x: number,
+    downCoefficients: number,
+    gradDown: number,
+    gradOutput: number,
+    upCoefficients: number,
+    gradUp: number,
     pairs: number,
     used: number,
     starts: number,
     rows: number,
-    gradient: number,
     dense: boolean,
     accumulate: boolean,
     perTask: number,
+    tasksPerTable: number,
     scratch: number,
   ): void;
 

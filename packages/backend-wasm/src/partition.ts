@@ -11,7 +11,7 @@ const mostTasks = 128;
 /** Microseconds per multiplication and addition. */
 const blockedProduct = 1 / 16_000;
 const productByRows = 1 / 4_000;
-const tableRows = 1 / 2_500;
+const tableRows = 1 / 4_000;
 
 /** Products of up to so many rows are made row by row; as in assembly/matmul.as. */
 const fewRows = 3;

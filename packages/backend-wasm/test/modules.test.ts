@@ -11,7 +11,7 @@ it("is what assembly/ compiles to", async () => {
   expect(committed === (await generateModules()), "src/modules.generated.ts is old: run `pnpm kernels`").toBe(
     true,
   );
-});
+}, 180_000);
 
 it("is under 60 KB compressed, both builds and the worker together", () => {
   const bytes = Buffer.concat([...variants.map((variant) => bytesOf(variant)), Buffer.from(workerSource)]);

@@ -75,29 +75,34 @@ export function expertsBackward(call: ExpertsBackwardCall<WasmBuffer>, context: 
     rows,
     context.scratch(context.sizes.groupPairsScratchBytes(pairs)),
   ]);
-  const perTask = thingsPerTask(pairs, expertsTime(1, hiddenSize, 0.5));
-  const storeTable = (table: WasmBuffer | undefined, states: number, coefficients: number): void => {
-    if (table === undefined) return;
+  const tables = [gradTables.down, gradTables.up].filter((table) => table !== undefined);
+  if (!isCompact && !accumulates("gradTables")) {
     // Rows that no pair uses.
-    if (!isCompact && !accumulates("gradTables")) context.clear(table.address, table.length * 4);
-    context.step("expertsTableGradient", tasksOf(pairs, perTask), expertsTime(pairs, hiddenSize, 0.5), [
-      hiddenSize,
-      topK,
-      states,
-      coefficients,
-      grouped,
-      used,
-      starts,
-      rows,
-      table.address,
-      !isCompact,
-      accumulates("gradTables"),
-      perTask,
-      context.threadScratch(hiddenSize * 4),
-    ]);
-  };
-  storeTable(gradTables.down, x, downCoefficients);
-  storeTable(gradTables.up, d, upCoefficients);
+    for (const { address, length } of tables) context.clear(address, length * 4);
+  }
+  if (tables.length === 0) return;
+  const perTask = thingsPerTask(pairs, expertsTime(1, hiddenSize, 0.5));
+  const tasks = tasksOf(pairs, perTask);
+  const time = expertsTime(pairs, hiddenSize, 0.5);
+  context.step("expertsTableGradient", tables.length * tasks, tables.length * time, [
+    hiddenSize,
+    topK,
+    x,
+    downCoefficients,
+    gradTables.down?.address ?? 0,
+    d,
+    upCoefficients,
+    gradTables.up?.address ?? 0,
+    grouped,
+    used,
+    starts,
+    rows,
+    !isCompact,
+    accumulates("gradTables"),
+    perTask,
+    tasks,
+    context.threadScratch(hiddenSize * 4),
+  ]);
 }
 
 /** Where the values of a buffer are in f32: its own memory, or scratch and a step that fills it. */
