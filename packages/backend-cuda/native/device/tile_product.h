@@ -33,6 +33,7 @@
 #include "device/cuda.h"
 #include "device/half.h"
 #include "device/mma.h"
+#include "device/tile_sums.h"
 
 namespace flash_moe {
 
@@ -96,28 +97,27 @@ __device__ __forceinline__ void stage_tile(unsigned char* tile, const Source& so
 }
 
 template <typename T, int ROWS, int COLUMNS, Along ALONG_A, Along ALONG_B>
-struct TileProduct {
-  static constexpr int threads = 128;
+struct TileProduct : TileSums<ROWS, COLUMNS, 2, 2> {
+  using Element = T;
+  using Sums = TileSums<ROWS, COLUMNS, 2, 2>;
+  using Sums::column_groups;
+  using Sums::row_groups;
+  using Sums::sums;
+  using Sums::threads;
+  static constexpr int rows = ROWS;
+  static constexpr int columns = COLUMNS;
+  static constexpr int blocks_at_once = 2;
   static constexpr int depth = 64;
   static constexpr int stages = 3;
   static constexpr int bytes_a = ROWS * depth * 2;
   static constexpr int stage_bytes = (ROWS + COLUMNS) * depth * 2;
   static constexpr size_t shared_bytes = stages * stage_bytes;
-  // Four warps, two by two; a warp has so many groups of 16 rows and of 8 columns.
-  static constexpr int row_groups = ROWS / 32;
-  static constexpr int column_groups = COLUMNS / 16;
-
-  float sums[row_groups][column_groups][4];
+  static_assert(Sums::parked_bytes <= shared_bytes);
 
   template <typename SourceA, typename SourceB>
   __device__ __forceinline__ void run(unsigned char* memory, const SourceA& a, int64_t first_row, const SourceB& b,
                                       int64_t first_column, int64_t begin, int64_t end) {
-#pragma unroll
-    for (int i = 0; i < row_groups; i++)
-#pragma unroll
-      for (int j = 0; j < column_groups; j++)
-#pragma unroll
-        for (int q = 0; q < 4; q++) sums[i][j][q] = 0.0f;
+    this->clear();
     const int steps = static_cast<int>((end - begin + depth - 1) / depth);
     const auto stage = [&](int slot, int step) {
       unsigned char* const at = memory + slot * stage_bytes;
@@ -146,110 +146,7 @@ struct TileProduct {
     __syncthreads();
   }
 
-  // f(row, column, sum) for all of the tile, in this thread's share of it, in place.
-  template <typename F>
-  __device__ __forceinline__ void change(F&& f) {
-#pragma unroll
-    for (int j = 0; j < column_groups; j++) {
-#pragma unroll
-      for (int i = 0; i < row_groups; i++) {
-#pragma unroll
-        for (int q = 0; q < 4; q++) f(row_of(i) + q / 2 * 8, column_of(j) + q % 2, sums[i][j][q]);
-      }
-    }
-  }
-
-  // f(row, column, four sums) in whole rows: the sums go through shared memory, so that what is stored lies together and
-  // f is compiled a few times only.
-  template <typename F>
-  __device__ __forceinline__ void each(unsigned char* memory, F&& f) const {
-    each<1>(
-        memory, [](int, int, float(&)[1]) {},
-        [&](int row, int column, const float(&four)[4], const float(&)[1]) { f(row, column, four); });
-  }
-
-  // The same for an f that reads memory: prepare(row, column, extra) comes first for several fours, so that its loads are
-  // under way together, then f(row, column, sums, extra) for them.
-  template <int EXTRA, typename Prepare, typename F>
-  __device__ __forceinline__ void each(unsigned char* memory, Prepare&& prepare, F&& f) const {
-    float* const parked = park(memory);
-    constexpr int fours = COLUMNS / 4;
-    constexpr int rows_at_once = threads / fours;
-    const int column = static_cast<int>(threadIdx.x) % fours * 4;
-    for_rows<rows_at_once, ROWS, EXTRA>(
-        static_cast<int>(threadIdx.x) / fours,
-        [&](int row, float(&extra)[EXTRA]) { prepare(row, column, extra); },
-        [&](int row, const float(&extra)[EXTRA]) {
-          float four[4];
-          load_vector<4>(parked + row * parked_stride + column, four);
-          f(row, column, four, extra);
-        });
-  }
-
-  // For a B of two matrices (`Interleaved`): f(row, column of either, sums of the first, sums of the second), COLUMNS / 2
-  // columns of each.
-  template <typename F>
-  __device__ __forceinline__ void each_interleaved(unsigned char* memory, F&& f) const {
-    float* const parked = park(memory);
-    constexpr int fours = COLUMNS / 8;
-    const int column = static_cast<int>(threadIdx.x) % fours * 4;
-    for_rows<threads / fours, ROWS, 1>(
-        static_cast<int>(threadIdx.x) / fours, [](int, float(&)[1]) {},
-        [&](int row, const float(&)[1]) {
-          const float* const at = parked + row * parked_stride + column / 8 * 16 + column % 8;
-          float first[4], second[4];
-          load_vector<4>(at, first);
-          load_vector<4>(at + 8, second);
-          f(row, column, first, second);
-        });
-  }
-
  private:
-  // Eight more than the tile is wide, so that the fragments of a warp fall into all banks.
-  static constexpr int parked_stride = COLUMNS + 8;
-  static_assert(ROWS * parked_stride * sizeof(float) <= shared_bytes);
-
-  __device__ __forceinline__ float* park(unsigned char* memory) const {
-    float* const parked = reinterpret_cast<float*>(memory);
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < row_groups; i++) {
-#pragma unroll
-      for (int j = 0; j < column_groups; j++) {
-        float* const at = parked + row_of(i) * parked_stride + column_of(j);
-        *reinterpret_cast<float2*>(at) = make_float2(sums[i][j][0], sums[i][j][1]);
-        *reinterpret_cast<float2*>(at + 8 * parked_stride) = make_float2(sums[i][j][2], sums[i][j][3]);
-      }
-    }
-    __syncthreads();
-    return parked;
-  }
-
-  // Every STEP-th row from `first` on, four of them at a time.
-  template <int STEP, int END, int EXTRA, typename Prepare, typename F>
-  __device__ __forceinline__ static void for_rows(int first, Prepare&& prepare, F&& f) {
-    static_assert(END % (4 * STEP) == 0);
-#pragma unroll 1
-    for (int row = first; row < END; row += 4 * STEP) {
-      float extra[4][EXTRA];
-#pragma unroll
-      for (int q = 0; q < 4; q++) prepare(row + q * STEP, extra[q]);
-#pragma unroll
-      for (int q = 0; q < 4; q++) f(row + q * STEP, extra[q]);
-    }
-  }
-
-  __device__ __forceinline__ static int warp_row() { return static_cast<int>(threadIdx.x) / 64 * (ROWS / 2); }
-  __device__ __forceinline__ static int warp_column() {
-    return static_cast<int>(threadIdx.x) / 32 % 2 * (COLUMNS / 2);
-  }
-  __device__ __forceinline__ static int row_of(int group) {
-    return warp_row() + 16 * group + static_cast<int>(threadIdx.x) % 32 / 4;
-  }
-  __device__ __forceinline__ static int column_of(int group) {
-    return warp_column() + 8 * group + 2 * (static_cast<int>(threadIdx.x) % 4);
-  }
-
   // Of the tile in shared memory: the 16 bytes of line `line` that begin at inner index 8 `k8` (inner), or of inner
   // index `k` that begin at line 8 `line8` (outer).
   __device__ __forceinline__ static int inner_offset(int line, int k8) {
@@ -270,7 +167,7 @@ struct TileProduct {
       uint32_t b[column_groups / 2][4];
 #pragma unroll
       for (int i = 0; i < row_groups; i++) {
-        const int line = warp_row() + 16 * i;
+        const int line = Sums::warp_row() + 16 * i;
         if (ALONG_A == Along::inner)
           load_matrices(a[i], tile_a + inner_offset(line + 8 * middle + low, 2 * step + high));
         else
@@ -278,7 +175,7 @@ struct TileProduct {
       }
 #pragma unroll
       for (int j = 0; j < column_groups / 2; j++) {
-        const int line = warp_column() + 16 * j;
+        const int line = Sums::warp_column() + 16 * j;
         if (ALONG_B == Along::inner)
           load_matrices(b[j], tile_b + inner_offset(line + 8 * high + low, 2 * step + middle));
         else

@@ -70,6 +70,8 @@ template <int SIZE>
 struct TileProductF32 {
   static constexpr int threads = 256;
   static constexpr int depth = 16;
+  // A thread of the large tile needs more than the 128 registers that a second block would leave it.
+  static constexpr int blocks_at_once = SIZE == 128 ? 1 : 2;
   // One group of four more than the tile, so that what a thread stores falls into several banks.
   static constexpr int line_stride = SIZE + 4;
   static constexpr int operand_floats = depth * line_stride;
@@ -183,13 +185,10 @@ struct TileProductF32 {
 #pragma unroll
     for (int i = 0; i < groups; i++) {
       const int index = i * threads + threadIdx.x;
-      if (along == Along::inner) {
-        source.load(first_line + index / 4, k + index % 4 * 4, end, values[i]);
-      } else if (k + index / (SIZE / 4) < end) {
-        source.load(k + index / (SIZE / 4), first_line + index % (SIZE / 4) * 4, INT64_MAX, values[i]);
-      } else {
-        values[i][0] = values[i][1] = values[i][2] = values[i][3] = 0.0f;
-      }
+      const bool inner = along == Along::inner;
+      const int64_t row = inner ? first_line + index / 4 : k + index / (SIZE / 4);
+      const int64_t column = inner ? k + index % 4 * 4 : first_line + index % (SIZE / 4) * 4;
+      source.load(row, column, inner ? end : row < end ? INT64_MAX : 0, values[i]);
     }
   }
 

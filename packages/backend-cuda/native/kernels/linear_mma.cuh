@@ -2,7 +2,8 @@
 // Equation: output[m, n] (+)= sum_k a[m, k] b[k, n], then norm, then + addend[m, n].
 // Shapes: a [rows, inner] or [inner, rows] (along outer), b [columns, inner] (along inner) or [inner, columns], addend and
 //   output [rows, columns], statistics [columns].
-// Parallelisation: a block of four warps makes a tile of SIZE x SIZE of one of `splits` pieces of the inner sum.
+// Parallelisation: a block makes a tile of Product::rows x Product::columns of one of several pieces of the inner sum,
+//   by TileProduct (mma.sync) or TileProductWgmma.
 // Why: products of 16-bit numbers are exact in f32, so nothing is lost, at many times the rate of plain arithmetic. What
 //   is done to the product on its way out costs no further pass over memory.
 #pragma once
@@ -24,21 +25,23 @@ struct LinearMma {
   int64_t piece;
 };
 
-template <typename T, int SIZE, Along ALONG_A, Along ALONG_B>
-__global__ void __launch_bounds__(128, 2) linear_mma(LinearMma<T> p) {
-  using Product = TileProduct<T, SIZE, SIZE, ALONG_A, ALONG_B>;
+template <typename Product>
+__global__ void __launch_bounds__(Product::threads, Product::blocks_at_once)
+    linear_mma(LinearMma<typename Product::Element> p) {
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const int64_t row_tiles = ceil_div(p.output.rows, SIZE), column_tiles = ceil_div(p.output.columns, SIZE);
+  const int64_t row_tiles = ceil_div(p.output.rows, Product::rows);
+  const int64_t column_tiles = ceil_div(p.output.columns, Product::columns);
   const int64_t split = blockIdx.x / (row_tiles * column_tiles);
   const TilePlace tile = tile_place(blockIdx.x % (row_tiles * column_tiles), row_tiles, column_tiles);
   const int64_t begin = split * p.piece, end = begin + p.piece < p.inner ? begin + p.piece : p.inner;
+  const int64_t first_row = tile.row * Product::rows, first_column = tile.column * Product::columns;
   TileOutput output = p.output;
   if (output.partial != nullptr) output.partial += split * output.rows * output.columns;
   Product product;
-  product.run(memory, p.a, tile.row * SIZE, p.b, tile.column * SIZE, begin, end);
-  const int64_t first_row = tile.row * SIZE, first_column = tile.column * SIZE;
+  product.run(memory, p.a, first_row, p.b, first_column, begin, end);
   product.template each<4>(
-      memory, [&](int row, int column, float(&extra)[4]) { output.prepare(first_row + row, first_column + column, extra); },
+      memory,
+      [&](int row, int column, float(&extra)[4]) { output.prepare(first_row + row, first_column + column, extra); },
       [&](int row, int column, const float(&sums)[4], const float(&extra)[4]) {
         output.store(first_row + row, first_column + column, sums, extra);
       });

@@ -23,7 +23,8 @@ struct LinearTiled {
 };
 
 template <int SIZE>
-__global__ void __launch_bounds__(TileProductF32<SIZE>::threads, 2) linear_tiled(LinearTiled p) {
+__global__ void __launch_bounds__(TileProductF32<SIZE>::threads, TileProductF32<SIZE>::blocks_at_once)
+    linear_tiled(LinearTiled p) {
   using Product = TileProductF32<SIZE>;
   FM_SHARED float4 memory[Product::shared_floats / 4];
   const int64_t row_tiles = ceil_div(p.output.rows, SIZE), column_tiles = ceil_div(p.output.columns, SIZE);

@@ -2,8 +2,8 @@
 // Equation: hidden[t, i] = act(sum_h x[t, h] gate[i, h]) * sum_h x[t, h] up[i, h], rounded to the storage dtype.
 // Shapes: x [tokens, hidden], gate and up [intermediate, hidden], hidden [tokens, intermediate]; `projections`
 //   [tokens, 2 intermediate] takes the two products instead where it is present (the backward). All in one dtype.
-// Parallelisation: as linear_mma, a tile of SIZE tokens by SIZE / 2 units of both products at once. Rows of gate and up
-//   alternate by eights in the tile, so that a thread has both products of its elements.
+// Parallelisation: as linear_mma, a tile of Product::rows tokens by Product::columns / 2 units of both products at once:
+//   rows of gate and up alternate by eights.
 // Why: x is staged once for the two, and in the forward neither product is written to memory.
 #pragma once
 
@@ -23,17 +23,18 @@ struct MlpGateUpMma {
   Activation activation;
 };
 
-template <typename T, int SIZE>
-__global__ void __launch_bounds__(128, 2) mlp_gate_up_mma(MlpGateUpMma<T> p) {
-  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::inner>;
+template <typename Product, typename T = typename Product::Element>
+__global__ void __launch_bounds__(Product::threads, Product::blocks_at_once) mlp_gate_up_mma(MlpGateUpMma<T> p) {
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const int64_t tokens = p.x.rows, units = p.weights.rows;
-  const TilePlace tile = tile_place(blockIdx.x, ceil_div(tokens, SIZE), ceil_div(units, SIZE / 2));
+  const TilePlace tile =
+      tile_place(blockIdx.x, ceil_div(tokens, Product::rows), ceil_div(units, Product::columns / 2));
   Product product;
-  product.run(memory, p.x, tile.row * SIZE, p.weights, tile.column * SIZE, 0, p.x.width);
+  product.run(memory, p.x, tile.row * Product::rows, p.weights, tile.column * Product::columns, 0, p.x.width);
   const bool aligned = units % 4 == 0;
   product.each_interleaved(memory, [&](int row, int column, const float(&gate)[4], const float(&up)[4]) {
-    const int64_t token = tile.row * SIZE + row, unit = tile.column * (SIZE / 2) + column, left = units - unit;
+    const int64_t token = tile.row * Product::rows + row, unit = tile.column * (Product::columns / 2) + column;
+    const int64_t left = units - unit;
     if (token >= tokens || left <= 0) return;
     if (p.projections != nullptr) {
       T* const to = p.projections + token * 2 * units + unit;

@@ -22,7 +22,8 @@ struct MlpGateUpTiled {
 };
 
 template <int SIZE>
-__global__ void __launch_bounds__(TileProductF32<SIZE>::threads, 2) mlp_gate_up_tiled(MlpGateUpTiled p) {
+__global__ void __launch_bounds__(TileProductF32<SIZE>::threads, TileProductF32<SIZE>::blocks_at_once)
+    mlp_gate_up_tiled(MlpGateUpTiled p) {
   using Product = TileProductF32<SIZE>;
   FM_SHARED float4 memory[Product::shared_floats / 4];
   const int64_t tokens = p.x.rows, units = p.weights.rows;

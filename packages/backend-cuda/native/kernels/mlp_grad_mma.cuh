@@ -3,7 +3,7 @@
 //   hidden = act(a) b, da = dh b act'(a), db = dh act(a); a becomes da, b becomes db.
 // Shapes: gradOutput [tokens, hidden], Wd [hidden, intermediate], a and b the halves of projections [tokens,
 //   2 intermediate], hidden [tokens, intermediate]. All in one dtype.
-// Parallelisation: as linear_mma, a tile of SIZE x SIZE of dh.
+// Parallelisation: as linear_mma, a tile of Product::rows x Product::columns of dh.
 // Why: dh never exists in memory, nor is it rounded; in place, so that the backward needs three intermediates, not six.
 #pragma once
 
@@ -22,15 +22,14 @@ struct MlpGradMma {
   Activation activation;
 };
 
-template <typename T, int SIZE>
-__global__ void __launch_bounds__(128, 2) mlp_grad_mma(MlpGradMma<T> p) {
-  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::outer>;
+template <typename Product, typename T = typename Product::Element>
+__global__ void __launch_bounds__(Product::threads, Product::blocks_at_once) mlp_grad_mma(MlpGradMma<T> p) {
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const int64_t tokens = p.grad_output.rows, units = p.down.width;
-  const TilePlace tile = tile_place(blockIdx.x, ceil_div(tokens, SIZE), ceil_div(units, SIZE));
+  const TilePlace tile = tile_place(blockIdx.x, ceil_div(tokens, Product::rows), ceil_div(units, Product::columns));
+  const int64_t first_token = tile.row * Product::rows, first_unit = tile.column * Product::columns;
   Product product;
-  product.run(memory, p.grad_output, tile.row * SIZE, p.down, tile.column * SIZE, 0, p.grad_output.width);
-  const int64_t first_token = tile.row * SIZE, first_unit = tile.column * SIZE;
+  product.run(memory, p.grad_output, first_token, p.down, first_unit, 0, p.grad_output.width);
   const bool aligned = units % 4 == 0;
   // The projections of four units: gates, then ups.
   product.template each<8>(

@@ -35,8 +35,11 @@ inline bool is_half(DType dtype) { return dtype == DType::f16 || dtype == DType:
 // Whether rows so far apart all begin on `elements` elements.
 bool is_aligned(const void* data, DType dtype, int64_t stride, int elements);
 
-// The side of the square tiles for so many tiles of 128 and of 64: those of 128 are faster each, but few of them leave
-// multiprocessors idle.
-int tile_size(const Context& context, int64_t tiles_of_128, int64_t tiles_of_64);
+// The kernel that makes tiles on the tensor cores or in f32 arithmetic.
+enum class Tiles { of_64, of_128, wgmma_128_by_64, wgmma_128_by_128 };
+
+// For a product of so many rows and columns: large tiles are faster each, but few of them leave multiprocessors idle.
+// `half`: both operands are 16-bit.
+Tiles choose_tiles(const Context& context, int64_t rows, int64_t columns, bool half);
 
 }  // namespace flash_moe

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "device/tile_product_wgmma.h"
 #include "kernels/mlp_gate_up_mma.cuh"
 #include "kernels/mlp_gate_up_rows.cuh"
 #include "kernels/mlp_gate_up_tiled.cuh"
@@ -59,9 +60,8 @@ void gate_up_rows(Context& context, const Projection& p, float* hidden) {
   gate_up_rows<T, 8>(context, p, hidden);
 }
 
-template <typename T, int SIZE>
-void gate_up_mma(Context& context, const Projection& p, T* hidden, T* projections, int64_t tiles) {
-  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::inner>;
+template <typename Product, typename T>
+void gate_up_mma(Context& context, const Projection& p, T* hidden, T* projections) {
   const bool aligned = all_aligned(p, 8);
   const MlpGateUpMma<T> parameters{
       {static_cast<const T*>(p.x.data), p.x.rows, p.x.width, p.x.stride, aligned},
@@ -69,29 +69,40 @@ void gate_up_mma(Context& context, const Projection& p, T* hidden, T* projection
       hidden,
       projections,
       p.activation};
-  launch(context, "mlp_gate_up_mma", mlp_gate_up_mma<T, SIZE>, tiles, Product::threads, Product::shared_bytes,
+  const int64_t blocks = ceil_div(p.x.rows, Product::rows) * ceil_div(p.units, Product::columns / 2);
+  launch(context, "mlp_gate_up_mma", mlp_gate_up_mma<Product>, blocks, Product::threads, Product::shared_bytes,
          parameters);
 }
 
 template <int SIZE>
-void gate_up_tiled(Context& context, const Projection& p, float* hidden, float* projections, int64_t tiles) {
+void gate_up_tiled(Context& context, const Projection& p, float* hidden, float* projections) {
   MlpGateUpTiled parameters{
       p.x, {p.gate, p.up, p.units, p.x.width, p.x.dtype, all_aligned(p, 4)}, hidden, projections, p.activation};
   parameters.x.aligned = parameters.weights.aligned;
-  launch(context, "mlp_gate_up_tiled", mlp_gate_up_tiled<SIZE>, tiles, TileProductF32<SIZE>::threads, 0, parameters);
+  const int64_t blocks = ceil_div(p.x.rows, SIZE) * ceil_div(p.units, SIZE / 2);
+  launch(context, "mlp_gate_up_tiled", mlp_gate_up_tiled<SIZE>, blocks, TileProductF32<SIZE>::threads, 0, parameters);
 }
 
 // The gated intermediate [tokens, units], or the two projections [tokens, 2 units], in T.
 template <typename T>
 void gate_up(Context& context, const Projection& p, T* hidden, T* projections) {
-  const auto tiles = [&](int64_t size) { return ceil_div(p.x.rows, size) * ceil_div(p.units, size / 2); };
-  const bool large = tile_size(context, tiles(128), tiles(64)) == 128;
-  if constexpr (sizeof(T) == 4) {
-    return large ? gate_up_tiled<128>(context, p, hidden, projections, tiles(128))
-                 : gate_up_tiled<64>(context, p, hidden, projections, tiles(64));
+  constexpr bool half = sizeof(T) == 2;
+  const Tiles tiles = choose_tiles(context, p.x.rows, 2 * p.units, half);
+  if constexpr (half) {
+    constexpr Along inner = Along::inner;
+    switch (tiles) {
+      case Tiles::wgmma_128_by_128:
+        return gate_up_mma<TileProductWgmma<T, 128, inner, inner>>(context, p, hidden, projections);
+      case Tiles::wgmma_128_by_64:
+        return gate_up_mma<TileProductWgmma<T, 64, inner, inner>>(context, p, hidden, projections);
+      case Tiles::of_128:
+        return gate_up_mma<TileProduct<T, 128, 128, inner, inner>>(context, p, hidden, projections);
+      case Tiles::of_64:
+        return gate_up_mma<TileProduct<T, 64, 64, inner, inner>>(context, p, hidden, projections);
+    }
   } else {
-    return large ? gate_up_mma<T, 128>(context, p, hidden, projections, tiles(128))
-                 : gate_up_mma<T, 64>(context, p, hidden, projections, tiles(64));
+    if (tiles == Tiles::of_128) return gate_up_tiled<128>(context, p, hidden, projections);
+    gate_up_tiled<64>(context, p, hidden, projections);
   }
 }
 
@@ -155,9 +166,8 @@ struct Part {
   T* hidden;
 };
 
-template <typename T, int SIZE>
-void grad_mma(Context& context, const MlpBackwardCall& call, const Part<T>& part, int64_t tiles) {
-  using Product = TileProduct<T, SIZE, SIZE, Along::inner, Along::outer>;
+template <typename Product, typename T>
+void grad_mma(Context& context, const MlpBackwardCall& call, const Part<T>& part) {
   const DType dtype = call.hidden_states.dtype;
   const T* const down = call.down.as<T>() + part.first;
   const MlpGradMma<T> parameters{
@@ -167,18 +177,24 @@ void grad_mma(Context& context, const MlpBackwardCall& call, const Part<T>& part
       part.projections,
       part.hidden,
       call.activation};
-  launch(context, "mlp_grad_mma", mlp_grad_mma<T, SIZE>, tiles, Product::threads, Product::shared_bytes, parameters);
+  const int64_t blocks = ceil_div(call.tokens, Product::rows) * ceil_div(part.units, Product::columns);
+  launch(context, "mlp_grad_mma", mlp_grad_mma<Product>, blocks, Product::threads, Product::shared_bytes, parameters);
 }
 
 // The projections become their gradients, and the intermediate is made.
 template <typename T>
 void projection_gradients(Context& context, const MlpBackwardCall& call, const Part<T>& part) {
   if constexpr (sizeof(T) == 2) {
-    const auto tiles = [&](int64_t size) { return ceil_div(call.tokens, size) * ceil_div(part.units, size); };
-    if (tile_size(context, tiles(128), tiles(64)) == 128) {
-      grad_mma<T, 128>(context, call, part, tiles(128));
-    } else {
-      grad_mma<T, 64>(context, call, part, tiles(64));
+    constexpr Along inner = Along::inner, outer = Along::outer;
+    switch (choose_tiles(context, call.tokens, part.units, true)) {
+      case Tiles::wgmma_128_by_128:
+        return grad_mma<TileProductWgmma<T, 128, inner, outer>>(context, call, part);
+      case Tiles::wgmma_128_by_64:
+        return grad_mma<TileProductWgmma<T, 64, inner, outer>>(context, call, part);
+      case Tiles::of_128:
+        return grad_mma<TileProduct<T, 128, 128, inner, outer>>(context, call, part);
+      case Tiles::of_64:
+        return grad_mma<TileProduct<T, 64, 64, inner, outer>>(context, call, part);
     }
   } else {
     MatrixProduct product;

@@ -188,6 +188,26 @@ void run_all() {
       check_case(c);
     }
   }
+  // Hopper's own instruction, which this emulates down to its descriptors.
+  setenv("FLASH_MOE_WGMMA", "1", 1);
+  context.change_limits().compute_capability = 90;
+  context.change_limits().shared_bytes_per_block = 227 << 10;
+  for (const int multiprocessors : {1, 132}) {
+    context.change_limits().multiprocessors = multiprocessors;
+    for (const DType dtype : {bf16, f16}) {
+      for (int transposed = 0; transposed < 3; transposed++) {
+        const int64_t many[][3] = {{130, 72, 136}, {129, 33, 131}, {40, 600, 24}, {20, 8, 200}, {24, 1100, 12}, {17, 0, 3}};
+        for (const auto& s : many) {
+          Case c{s[0], s[1], s[2], dtype, dtype, f32};
+          c.transpose_a = transposed == 1;
+          c.transpose_b = transposed == 2;
+          check_case(c);
+          c.accumulate = true;
+          check_case(c);
+        }
+      }
+    }
+  }
   std::printf("linear: %d cases, worst error %.2f of what is allowed\n", count, worst);
 }
 

@@ -175,6 +175,14 @@ void run_all() {
     check_case({130, 72, 200, dtype});
     check_case({129, 33, 131, dtype});
   }
+  setenv("FLASH_MOE_WGMMA", "1", 1);
+  context.change_limits().compute_capability = 90;
+  context.change_limits().shared_bytes_per_block = 227 << 10;
+  for (const int multiprocessors : {1, 132}) {
+    context.change_limits().multiprocessors = multiprocessors;
+    check_case({130, 72, 200, DType::bf16});
+    check_case({129, 33, 131, DType::f16});
+  }
   std::printf("mlp: %d cases\n", count);
 }
 
