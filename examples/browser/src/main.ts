@@ -38,8 +38,11 @@ model.onModel = ({ memory }) => {
   continuation.enabled = true;
   void routing.route();
 };
+// Somebody who asks for little motion sees the map move when training ends, and the text when it is asked for.
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+if (still.matches) byId("generate-live", HTMLInputElement).checked = false;
 training.onLearn = () => {
-  void routing.follow();
+  if (!still.matches) void routing.follow();
   void continuation.follow();
 };
 training.onEnd = () => void routing.route();

@@ -107,16 +107,18 @@ export class HeatMap {
     context.beginPath();
     context.rect(x, y, width, height);
     context.clip();
+    // Edges on whole pixels of the screen: none is blurred.
+    const ratio = window.devicePixelRatio || 1;
+    const snap = (value: number): number => Math.round(value * ratio) / ratio;
     for (const id of lit) {
-      const row = Math.floor(id / keysY);
-      const column = id % keysY;
+      const middleX = x + ((id % keysY) + 0.5) * cellWidth;
+      const middleY = y + (Math.floor(id / keysY) + 0.5) * cellHeight;
+      const left = snap(middleX - drawnWidth / 2);
+      const top = snap(middleY - drawnHeight / 2);
+      const right = Math.max(snap(middleX + drawnWidth / 2), left + 1 / ratio);
+      const bottom = Math.max(snap(middleY + drawnHeight / 2), top + 1 / ratio);
       context.fillStyle = `rgb(${colorAt(shareOf(values[id], largest)).join(" ")})`;
-      context.fillRect(
-        x + (column + 0.5) * cellWidth - drawnWidth / 2,
-        y + (row + 0.5) * cellHeight - drawnHeight / 2,
-        drawnWidth,
-        drawnHeight,
-      );
+      context.fillRect(left, top, right - left, bottom - top);
     }
     context.restore();
   }

@@ -1,3 +1,4 @@
+import { formatCount } from "../format.js";
 import { fitCanvas, redrawOnChange, themeOf } from "./fit-canvas.js";
 
 /** Steps that the smooth line remembers, at most: at the beginning, where the loss falls fast, a quarter of all. */
@@ -78,8 +79,8 @@ export class LossCurve {
     context.textBaseline = "top";
     for (const share of [0, 0.25, 0.5, 0.75, 1]) {
       context.textAlign = share === 0 ? "left" : share === 1 ? "right" : "center";
-      const step = Math.round(share * this.#steps);
-      context.fillText(share === 1 ? `${step} steps` : String(step), x(share * this.#steps), bottom + 8);
+      const step = formatCount(share * this.#steps);
+      context.fillText(share === 1 ? `${step} steps` : step, x(share * this.#steps), bottom + 8);
     }
     if (this.#letters !== undefined) {
       context.strokeStyle = theme("bar-backward");

@@ -45,7 +45,9 @@ function showFacts({ tokens }: LayerRequest, result: LayerResult): string {
       result.sameExperts,
       "same-experts",
     ),
-    fact("Compiling", formatMilliseconds(result.prepareMilliseconds), "once, before the first run"),
+    result.compileMilliseconds === null
+      ? fact("Compiling", "none", "ready as it comes")
+      : fact("Compiling", formatMilliseconds(result.compileMilliseconds), "once, before the first run"),
   );
   return (
     `Done. Forward ${forward}, forward and backward ${training}. ` +
@@ -65,7 +67,7 @@ function fact(name: string, value: string, detail: string, good?: boolean, id = 
   return element("div", {}, [
     element("dt", { textContent: name }),
     element("dd", { className, id, textContent: value }),
-    element("dd", {}, [element("small", { textContent: detail })]),
+    element("dd", { className: "detail", textContent: detail }),
   ]);
 }
 

@@ -1,7 +1,7 @@
 import { barRow } from "../charts/bar-rows.js";
 import { gradient } from "../charts/color-scale.js";
-import { HeatMap } from "../charts/heat-map.js";
-import { byId, element, showMessage } from "../dom.js";
+import { type Cell, HeatMap } from "../charts/heat-map.js";
+import { announce, byId, element, showMessage } from "../dom.js";
 import { formatCount, formatPercent } from "../format.js";
 import type { Client } from "../remote/client.js";
 import type { RoutedText } from "../remote/protocol.js";
@@ -22,6 +22,8 @@ export class RoutingPanel {
   readonly #map = new HeatMap(byId("heat-map", HTMLCanvasElement));
   readonly #tokens = new TokenList(byId("tokens", HTMLElement), byId("all-tokens", HTMLButtonElement));
   #routed: RoutedText | undefined;
+  /** The one under the pointer. */
+  #cell: Cell | undefined;
   #ready = false;
   #asked = 0;
   #busy = false;
@@ -38,8 +40,14 @@ export class RoutingPanel {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => void this.route(), typingMilliseconds);
     });
-    this.#tokens.onChange = () => this.#show();
-    this.#map.onCell = (cell) => this.#showCell(cell === undefined ? undefined : cell);
+    this.#tokens.onChange = (passing) => {
+      this.#show();
+      if (!passing) announce(byId("routing-readout", HTMLElement).textContent ?? "");
+    };
+    this.#map.onCell = (cell) => {
+      this.#cell = cell;
+      this.#showCell();
+    };
   }
 
   set ready(ready: boolean) {
@@ -98,6 +106,7 @@ export class RoutingPanel {
       `Heat map of the expert grid, ${routed.keysX} rows by ${routed.keysY} columns. ${what}`;
     this.#showLegend(data.largest, token === undefined);
     this.#showExperts(routed, token);
+    this.#showCell();
   }
 
   #showLegend(largest: number, all: boolean): void {
@@ -135,7 +144,8 @@ export class RoutingPanel {
     );
   }
 
-  #showCell(cell: { readonly row: number; readonly column: number } | undefined): void {
+  #showCell(): void {
+    const cell = this.#cell;
     const routed = this.#routed;
     const readout = byId("cell-readout", HTMLElement);
     if (cell === undefined || routed === undefined) {

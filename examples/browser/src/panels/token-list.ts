@@ -6,7 +6,8 @@ import { byteName, byteSign } from "./byte-names.js";
  * arrow keys choose one, Escape or the button beside lets all of them shine again.
  */
 export class TokenList {
-  onChange: () => void = () => {};
+  /** Called when another byte is to be shown; `passing` while the pointer is only over it. */
+  onChange: (passing: boolean) => void = () => {};
   readonly #list: HTMLElement;
   readonly #all: HTMLButtonElement;
   #options: readonly HTMLElement[] = [];
@@ -66,7 +67,7 @@ export class TokenList {
   #select(index: number | undefined): void {
     this.#hovered = undefined;
     this.#mark(index);
-    this.onChange();
+    this.onChange(false);
   }
 
   #mark(index: number | undefined): void {
@@ -80,7 +81,7 @@ export class TokenList {
   #hover(index: number | undefined): void {
     if (index === this.#hovered) return;
     this.#hovered = index;
-    this.onChange();
+    this.onChange(true);
   }
 
   #indexOf(target: EventTarget | null): number | undefined {

@@ -52,8 +52,8 @@ export interface LayerResult {
   readonly runs: number;
   /** "gpu": by the device's own clock, the mean; "wall": each op alone, until the device was done, the median. */
   readonly clock: "gpu" | "wall";
-  /** Compiling what the ops need, before the first run. */
-  readonly prepareMilliseconds: number;
+  /** Compiling what the ops need, before the first run; null where nothing is compiled. */
+  readonly compileMilliseconds: number | null;
   /** The whole forward at once, as at inference. */
   readonly forwardMilliseconds: number;
   /** The whole forward and backward at once, as in training. */

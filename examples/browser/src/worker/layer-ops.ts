@@ -122,7 +122,7 @@ export function layerOps(
   const ops: LayerOp[] = [
     {
       op: "batchNormForward",
-      label: "Norm of the hidden states",
+      label: "Norm of the states",
       direction: "forward",
       call: {
         ...norm,

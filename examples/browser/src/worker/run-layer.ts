@@ -45,14 +45,16 @@ export async function runLayer(
 
     report({ phase: "compile", share: 0 });
     const before = performance.now();
+    let compiles = false;
     const callAll = (): void => {
+      compiles = true;
       for (const op of ops) callOp(backend, op);
     };
     await prepareWork(backend, callAll, {
       signal,
       onProgress: ({ loaded, total }) => report({ phase: "compile", share: loaded / total }),
     });
-    const prepareMilliseconds = performance.now() - before;
+    const compileMilliseconds = compiles ? performance.now() - before : null;
 
     report({ phase: "run", share: 0 });
     const times = await timeOps(backend, ops, signal);
@@ -83,7 +85,7 @@ export async function runLayer(
       })),
       runs: times.runs,
       clock: times.clock,
-      prepareMilliseconds,
+      compileMilliseconds,
       forwardMilliseconds: median(forward),
       trainingMilliseconds: median(training),
       pairs: tokens * topK,
