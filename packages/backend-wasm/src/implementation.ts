@@ -114,8 +114,9 @@ export function createImplementation(
       const source = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       const store = (bytes: Uint8Array): void =>
         memory.bytes(elementAddress(buffer, offset), bytes.length).set(bytes);
+      if (crew === undefined) return store(source);
       callingThread.takes(source.length * byteTime, true);
-      if (crew === undefined || crew.idle) return store(source);
+      if (crew.idle) return store(source);
       const copy = engineMemory(() => source.slice(), "the copy that write takes", source.length);
       crew.doInTurn(() => store(copy));
     },

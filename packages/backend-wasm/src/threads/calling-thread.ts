@@ -1,5 +1,5 @@
 /** An op that takes about so many microseconds is not worth waking a worker for. */
-const smallOp = 200;
+const smallOp = 400;
 
 /** About so many microseconds of the calling thread are taken before others get a turn. */
 const turnMicroseconds = 4000;
