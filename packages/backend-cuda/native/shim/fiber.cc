@@ -11,6 +11,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#include "shim/order_of_memory.h"
+
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -65,6 +67,7 @@ extern "C" void flash_moe_shim_begin();
 }  // namespace
 
 Fiber::Fiber() {
+  own_history_ = new_history();
   memory_ = mmap(nullptr, guard_bytes + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory_ == MAP_FAILED || mprotect(memory_, guard_bytes, PROT_NONE) != 0) {
     std::perror("shim: no memory for a stack");
@@ -122,6 +125,8 @@ void Fiber::enter(Fiber* fiber) {
 }
 
 void Fiber::resume() {
+  caller_history_ = current_history();
+  switch_history(own_history_);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&caller_fake_, static_cast<char*>(memory_) + guard_bytes, stack_bytes);
 #endif
@@ -138,6 +143,7 @@ void Fiber::resume() {
 void Fiber::suspend() { leave(false); }
 
 void Fiber::leave(bool ended) {
+  switch_history(caller_history_);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(ended ? nullptr : &own_fake_, caller_bottom_, caller_size_);
 #else

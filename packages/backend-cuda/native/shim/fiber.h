@@ -33,6 +33,8 @@ class Fiber {
   void* caller_fake_ = nullptr;
   const void* caller_bottom_ = nullptr;
   size_t caller_size_ = 0;
+  void* own_history_ = nullptr;
+  void* caller_history_ = nullptr;
 };
 
 }  // namespace flash_moe::shim

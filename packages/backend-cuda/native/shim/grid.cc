@@ -8,6 +8,7 @@
 
 #include "shim/fiber.h"
 #include "shim/language.h"
+#include "shim/order_of_memory.h"
 #include "shim/shared_memory.h"
 
 namespace flash_moe::shim {
@@ -32,6 +33,8 @@ struct Thread {
   unsigned mask;
   void* record;
   void (*combine)(void**, unsigned);
+  // Places to publish at: what it did before it waits, and what it may know afterwards.
+  char before, after;
 };
 
 // The order in which threads and blocks run. A right kernel gives the same bits in all.
@@ -156,12 +159,16 @@ class Block {
       runnable_[i / 32] |= 1u << (i % 32);
     }
     ended_ = waiting_ = 0;
+    publish(&start_);
     const int warps = static_cast<int>(runnable_.size());
     while (ended_ < launch_.threads) {
       order_.fill(warp_order_, warps);
       for (const int warp : warp_order_) run_warp(warp);
       if (ended_ < launch_.threads) release();
     }
+    observe(&end_);
+    if (stacks_are_shared) return;
+    for (const Thread& thread : threads_) fibers_.give(thread.fiber);
   }
 
   void wait_for_block(Thread& thread, const char* file, int line) {
@@ -169,7 +176,11 @@ class Block {
     thread.file = file;
     thread.line = line;
     waiting_++;
+    // In turns: a quick thread is at the next barrier before a slow one has left this.
+    char* const barrier = &barriers_[generation_ % 2];
+    publish(barrier);
     suspend(thread);
+    observe(barrier);
   }
 
   void wait_for_warp(Thread& thread, unsigned mask, void* record, void (*combine)(void**, unsigned),
@@ -194,11 +205,19 @@ class Block {
       complete &= peer.state == State::at_warp && peer.mask == mask && peer.combine == combine && peer.line == line &&
                   peer.file == file;
     }
+    publish(&thread.before);
     if (!complete) {
       suspend(thread);
+      observe(&thread.after);
       return;
     }
+    for (int other = 0; other < 32; other++) {
+      if (mask >> other & 1) observe(&threads_[start + other].before);
+    }
     combine(records, mask);
+    for (int other = 0; other < 32; other++) {
+      if (mask >> other & 1) publish(&threads_[start + other].after);
+    }
     for (int other = 0; other < 32; other++) {
       if (!(mask >> other & 1)) continue;
       threads_[start + other].state = State::runnable;
@@ -230,7 +249,9 @@ class Block {
           [](void* argument) {
             auto* self = static_cast<Thread*>(argument);
             const Launch& launch = self->block->launch_;
+            observe(&self->block->start_);
             launch.body(launch.argument);
+            publish(&self->block->end_);
             self->state = State::ended;
           },
           &thread);
@@ -240,7 +261,7 @@ class Block {
     thread.fiber->resume();
     place = before;
     if (thread.state == State::ended) {
-      fibers_.give(thread.fiber);
+      if (stacks_are_shared) fibers_.give(thread.fiber);
       ended_++;
     }
   }
@@ -270,6 +291,7 @@ class Block {
       runnable_[i / 32] |= 1u << (i % 32);
     }
     waiting_ = 0;
+    generation_++;
   }
 
   void report(const Thread& thread) const {
@@ -291,7 +313,9 @@ class Block {
   // By warp, a bit for each lane.
   std::vector<unsigned> runnable_;
   std::vector<int> warp_order_, lane_order_;
-  int ended_ = 0, waiting_ = 0;
+  int ended_ = 0, waiting_ = 0, generation_ = 0;
+  // Places to publish at: the start and the end of the block, and its barriers.
+  char start_ = 0, end_ = 0, barriers_[2] = {};
 };
 
 Thread& current() {

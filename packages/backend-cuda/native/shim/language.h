@@ -54,7 +54,12 @@ constexpr int warpSize = 32;
 
 // The blocks of a grid run one after the other in an OS thread, so one copy for each OS thread is shared by exactly
 // the threads of a block. It is filled with NaN before each block (shim/shared_memory.cc).
+// ThreadSanitizer does not look at thread-local variables; what it watches runs kernels in one OS thread.
+#ifdef FLASH_MOE_SHIM_THREAD_SANITIZER
+#define FM_SHARED static
+#else
 #define FM_SHARED static thread_local
+#endif
 
 #define FM_DYNAMIC_SHARED(type, name) \
   type* const name = reinterpret_cast<type*>(::flash_moe::shim::place->dynamic_shared)
