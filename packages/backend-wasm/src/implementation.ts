@@ -128,7 +128,7 @@ export function createImplementation(
         crew?.deliverReport();
         const copy = engineMemory(() => hostArray(buffer.dtype, length), "the copy that read returns", bytes);
         new Uint8Array(copy.buffer).set(memory.bytes(address, bytes));
-        if (crew === undefined) await giveWay();
+        await giveWay();
         return copy;
       }
       const copy = await crew.read(address, bytes);
@@ -143,8 +143,10 @@ export function createImplementation(
     },
     async sync() {
       const { crew } = use();
-      if (crew === undefined) return giveWay();
-      if (crew.idle && !callingThread.isTired) return crew.deliverReport();
+      if (crew === undefined || (crew.idle && !callingThread.isTired)) {
+        crew?.deliverReport();
+        return giveWay();
+      }
       await crew.finish();
       callingThread.rest();
     },
