@@ -140,14 +140,13 @@ void in_tiles_of(Context& context, const MatrixProduct& p) {
   LinearMma<T> parameters{};
   parameters.a = {static_cast<const T*>(p.a.data), p.transpose_a ? p.inner : p.rows,
                   p.transpose_a ? p.rows : p.inner, p.a.stride, is_aligned(p.a.data, p.a.dtype, p.a.stride, 8)};
-  const int64_t rows_b = p.transpose_b ? p.columns : p.inner;
-  parameters.b = {static_cast<const T*>(p.b.data),
-                  static_cast<const T*>(p.b.second),
-                  p.b.second == nullptr ? rows_b : p.b.split,
-                  rows_b,
-                  p.transpose_b ? p.inner : p.columns,
-                  is_aligned(p.b.data, p.b.dtype, p.b.stride, 8) &&
-                      is_aligned(p.b.second, p.b.dtype, p.b.stride, 8)};
+  parameters.b.first = static_cast<const T*>(p.b.data);
+  parameters.b.second = static_cast<const T*>(p.b.second);
+  parameters.b.rows = p.transpose_b ? p.columns : p.inner;
+  parameters.b.split = p.b.second == nullptr ? parameters.b.rows : p.b.split;
+  parameters.b.width = p.transpose_b ? p.inner : p.columns;
+  parameters.b.aligned = is_aligned(p.b.data, p.b.dtype, p.b.stride, 8) &&
+                         is_aligned(p.b.second, p.b.dtype, p.b.stride, 8);
   parameters.inner = p.inner;
   const int64_t count = ceil_div(p.rows, Product::rows) * ceil_div(p.columns, Product::columns);
   in_pieces(context, p, count, [&](const TileOutput& output, int64_t pieces, int64_t piece) {
