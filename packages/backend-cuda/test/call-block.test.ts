@@ -164,10 +164,7 @@ const calls: { readonly [Name in OpName]: readonly [full: Call<Name>, bare: Call
       },
       { ...mlp(), activation: "silu", gradOutput: d.buffer(), accumulate: ["gradHiddenStates", "gradUp"] },
     ],
-    adamw: [
-      { ...adamw(), master: d.buffer(), compact: { capacity: d.number(), ...compact() } },
-      adamw(),
-    ],
+    adamw: [{ ...adamw(), master: d.buffer(), compact: { capacity: d.number(), ...compact() } }, adamw()],
   };
 })();
 

@@ -251,10 +251,14 @@ void DeviceObject::settle(Napi::Env env, Napi::Function, DeviceObject* self, Com
     completion->kept.SuppressDestruct();
     return;
   }
-  self->resolve(env, *completion);
-  if (--self->pending_ == 0) {
-    self->queue_.Unref(env);
-    self->Unref();
+  try {
+    self->resolve(env, *completion);
+    if (--self->pending_ == 0) {
+      self->queue_.Unref(env);
+      self->Unref();
+    }
+  } catch (const Napi::Error&) {
+    // The thread is being ended: no JavaScript runs any more, and nobody waits.
   }
 }
 
