@@ -57,13 +57,18 @@ function available(source: GPUDevice | GPUAdapter): ProbeResult {
 function openOn(device: GPUDevice, info: GPUAdapterInfo, options: WebGpuOptions): Backend {
   checkLimits(device);
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-  const bindingBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  // Some drivers pad what they allocate, and then refuse their very largest size.
+  const bindingBytes = Math.min(maxBufferSize - 512, maxStorageBufferBindingSize);
   const partBytes = Math.min(options.bindingLimitBytes ?? bindingBytes, bindingBytes);
   return defineBackend<DeviceMemory>(
     {
       name,
       device: describeAdapter(info),
-      capabilities: { ...capabilities, timestamps: device.features.has("timestamp-query") },
+      capabilities: {
+        ...capabilities,
+        maxOperandBytes: partBytes,
+        timestamps: device.features.has("timestamp-query"),
+      },
       memoryLimitBytes: options.memoryLimitBytes ?? (isSoftware(info) ? freeMemoryBytes() : null),
     },
     (runtime) =>
@@ -84,7 +89,7 @@ function freeMemoryBytes(): number | null {
   return free === undefined ? null : Math.floor(0.8 * free);
 }
 
-const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "timestamps"> = {
+const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "timestamps" | "maxOperandBytes"> = {
   dtypes: {
     f32: new Set(["storage", "arithmetic"]),
     f16: new Set(["storage"]),

@@ -14,6 +14,11 @@ export interface Capabilities {
   readonly deterministic: boolean;
   /** Largest buffer in bytes. */
   readonly maxBufferBytes: number;
+  /**
+   * Largest buffer in bytes that an op takes where it is no expert table, nor gradient, moment or master of a parameter:
+   * a device that binds less than it stores splits those alone. A larger one is UNSUPPORTED. Default `maxBufferBytes`.
+   */
+  readonly maxOperandBytes?: number;
   /** Largest X and Y of a router; at least 4,096. */
   readonly maxKeysPerAxis: number;
   /** Whether the device can time its own work: see `timeKernels`. */

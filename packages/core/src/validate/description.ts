@@ -32,7 +32,8 @@ export function checkDescription({ name, device, capabilities, memoryLimitBytes 
     capabilities,
     "an object",
   );
-  const { dtypes, deterministic, maxBufferBytes, maxKeysPerAxis, timestamps, mlpIntermediate } = capabilities;
+  const { dtypes, deterministic, timestamps, mlpIntermediate } = capabilities;
+  const { maxBufferBytes, maxOperandBytes, maxKeysPerAxis } = capabilities;
   for (const dtype of floatDTypes) {
     const uses = dtypes?.[dtype];
     expect(
@@ -55,6 +56,12 @@ export function checkDescription({ name, device, capabilities, memoryLimitBytes 
     "capabilities.maxBufferBytes",
     maxBufferBytes,
     "a number of bytes",
+  );
+  expect(
+    maxOperandBytes === undefined || (typeof maxOperandBytes === "number" && maxOperandBytes > 0),
+    "capabilities.maxOperandBytes",
+    maxOperandBytes,
+    "a number of bytes, or nothing",
   );
   expect(
     typeof maxKeysPerAxis === "number" && maxKeysPerAxis >= fewestKeysPerAxis,

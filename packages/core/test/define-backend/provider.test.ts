@@ -61,6 +61,11 @@ describe("what a backend says of itself", () => {
       "mlpIntermediate is f16; takes f32 or storage",
     ],
     [
+      "maxOperandBytes",
+      { capabilities: { ...fakeCapabilities, maxOperandBytes: 0 } },
+      "maxOperandBytes is 0; takes a number of bytes, or nothing",
+    ],
+    [
       "timestamps",
       { capabilities: { ...fakeCapabilities, timestamps: 1 } },
       "timestamps is 1; takes true or false",

@@ -25,6 +25,8 @@ export interface Requirements {
   readonly memoryLimit?: true;
   /** Bytes in one buffer. */
   readonly bufferBytes?: number;
+  /** Bytes in one buffer that is no table. */
+  readonly operandBytes?: number;
   /** Bytes in all buffers together. */
   readonly totalBytes?: number;
 }
@@ -32,7 +34,7 @@ export interface Requirements {
 /** `ConformanceCase.needs` from a list of requirements. */
 export function needs(requirements: Requirements): ConformanceCase["needs"] {
   const { ops = [], dtypes = [], deterministic, forcedLoss, memoryLimit } = requirements;
-  const { bufferBytes = 0, totalBytes = 0 } = requirements;
+  const { bufferBytes = 0, operandBytes = 0, totalBytes = 0 } = requirements;
   return (backend) => {
     const { capabilities } = backend;
     for (const op of ops) if (!capabilities.ops.has(op)) return `has no op ${op}`;
@@ -45,6 +47,10 @@ export function needs(requirements: Requirements): ConformanceCase["needs"] {
     if (memoryLimit && limitBytes === null) return "does not know its memory limit";
     if (bufferBytes > capabilities.maxBufferBytes) {
       return `takes ${capabilities.maxBufferBytes} bytes in one buffer; ${bufferBytes} are needed`;
+    }
+    const { maxOperandBytes = capabilities.maxBufferBytes } = capabilities;
+    if (operandBytes > maxOperandBytes) {
+      return `takes ${maxOperandBytes} bytes in a buffer that is no table; ${operandBytes} are needed`;
     }
     if (limitBytes !== null && totalBytes > limitBytes - liveBytes) {
       return `has ${limitBytes - liveBytes} bytes left; ${totalBytes} are needed`;

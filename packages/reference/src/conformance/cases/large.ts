@@ -38,7 +38,7 @@ function makeCase(
   topic: string,
   table: LargeTable,
   ops: readonly OpName[],
-  bytes: { readonly buffer: number; readonly total: number },
+  bytes: { readonly buffer: number; readonly operand?: number; readonly total: number },
   run: (context: CaseContext, table: LargeTable) => Promise<void>,
 ): ConformanceCase {
   return {
@@ -48,6 +48,7 @@ function makeCase(
       ops,
       dtypes: [table.dtype],
       bufferBytes: bytes.buffer,
+      operandBytes: bytes.operand,
       // Room for what an op needs in between.
       totalBytes: bytes.total + 2 ** 28,
     }),
@@ -62,7 +63,7 @@ export const largeCases: readonly ConformanceCase[] = [
     const gradient = gradientBytes(table);
     return [
       makeCase("buffers", table, [], { buffer: own, total: own }, runBuffers),
-      makeCase("linear", table, ["linear"], { buffer: own, total: own }, runLinear),
+      makeCase("linear", table, ["linear"], { buffer: own, operand: own, total: own }, runLinear),
       makeCase("experts-forward", table, ["expertsForward"], { buffer: own, total: 2 * own }, runForward),
       makeCase(
         "experts-backward-compact",
