@@ -172,8 +172,14 @@ it("pauses, goes on and stops", async () => {
     expect(await text(page, "#fact-step")).toBe(held);
     await pause.click();
     await expect.poll(() => text(page, "#fact-step"), patience).not.toBe(held);
+    // A layer runs between two steps; the device is training's still.
+    await fillLayer(page, small, "f32");
+    await page.locator("#layer-run").click();
+    await page.locator("#same-experts").filter({ hasText: "exact" }).waitFor(patience);
+    expect(await page.locator("#backends").isDisabled()).toBe(true);
     await page.locator("#train-stop").click();
     await page.locator("#train-start:enabled").waitFor(patience);
+    expect(await page.locator("#backends").isEnabled()).toBe(true);
     expect(await text(page, "#fact-held-out")).toMatch(/^\d/);
   });
 }, 300_000);
@@ -304,11 +310,15 @@ it("says that the device was lost, and opens another", async () => {
       };
     });
     await chooseBackend(page, "webgpu", /software/);
+    await page.locator("#train-start").click();
+    await page.locator("#fact-step").filter({ hasText: "of 1,000" }).waitFor(patience);
     await worker.evaluate(() =>
       (globalThis as unknown as { openedDevice: DeviceLike }).openedDevice.destroy(),
     );
     await page.locator("#lost-notice").filter({ hasText: "The device was lost" }).waitFor(patience);
+    await page.locator("#train-error").filter({ hasText: "lost its device" }).waitFor(patience);
     expect(await page.locator("#layer-run").isDisabled()).toBe(true);
+    expect(await page.locator("#train-start").isDisabled()).toBe(true);
     await page.locator("#reopen").click();
     await page.locator("#train-start:enabled").waitFor(patience);
     expect(await page.locator("#lost-notice").isVisible()).toBe(false);

@@ -14,6 +14,7 @@ export class DevicePanel {
   readonly #client: Client;
   readonly #choices: ReadonlyMap<BackendName, HTMLInputElement>;
   readonly #error = byId("device-error", HTMLElement);
+  readonly #holders = new Set<object>();
   #software = false;
   #open: BackendName | undefined;
 
@@ -59,9 +60,16 @@ export class DevicePanel {
       limitBytes === null ? "not told by the device" : formatBytes(limitBytes);
   }
 
-  /** While something runs that must not change its device. */
-  set locked(locked: boolean) {
-    byId("backends", HTMLFieldSetElement).disabled = locked;
+  /** The device stays what it is until whoever asks for that calls the function that is returned. */
+  hold(): () => void {
+    const backends = byId("backends", HTMLFieldSetElement);
+    const holder = {};
+    this.#holders.add(holder);
+    backends.disabled = true;
+    return () => {
+      this.#holders.delete(holder);
+      backends.disabled = this.#holders.size > 0;
+    };
   }
 
   #show({ name, available, text, software }: BackendReport): void {
@@ -78,7 +86,7 @@ export class DevicePanel {
   async #openBackend(name: BackendName): Promise<void> {
     const fresh = this.#open === undefined;
     const hadFocus = byId("device", HTMLElement).contains(document.activeElement);
-    this.locked = true;
+    const release = this.hold();
     byId("device-name", HTMLElement).textContent = "opening…";
     try {
       const opened = await this.#client.run("open", name);
@@ -97,7 +105,7 @@ export class DevicePanel {
       const before = this.#open === undefined ? undefined : this.#choices.get(this.#open);
       if (before !== undefined) before.checked = true;
     } finally {
-      this.locked = false;
+      release();
       // A disabled control loses the focus, and somebody at a keyboard the place.
       if (hadFocus) this.#choices.get(this.#checked())?.focus({ preventScroll: true });
     }

@@ -104,6 +104,7 @@ export class LayerPanel {
     if (!this.#check() || !this.#ready || this.#controller !== undefined) return;
     const request = this.#request();
     this.#controller = new AbortController();
+    const release = this.#device.hold();
     this.#setRunning(true);
     announce("Running the layer");
     try {
@@ -120,6 +121,7 @@ export class LayerPanel {
     } finally {
       const hadFocus = document.activeElement === this.#stop || document.activeElement === document.body;
       this.#controller = undefined;
+      release();
       this.#setRunning(false);
       if (hadFocus) this.#run.focus({ preventScroll: true });
     }
@@ -132,7 +134,6 @@ export class LayerPanel {
     this.#stop.hidden = !running;
     if (running && hadFocus) this.#stop.focus({ preventScroll: true });
     this.#progress.hidden = !running;
-    this.#device.locked = running;
   }
 
   #showProgress({ phase, share }: LayerProgress): void {

@@ -62,6 +62,7 @@ export class TrainingPanel {
       return;
     }
     this.#controller = new AbortController();
+    const release = this.#device.hold();
     this.#setRunning(true);
     try {
       const text = await chosenText();
@@ -79,6 +80,7 @@ export class TrainingPanel {
         document.activeElement as HTMLElement,
       );
       this.#controller = undefined;
+      release();
       this.#setRunning(false);
       if (hadFocus) this.#start.focus({ preventScroll: true });
       this.onEnd();
@@ -135,7 +137,6 @@ export class TrainingPanel {
     this.#paused = false;
     this.#pause.textContent = "Pause";
     if (running && hadFocus) this.#pause.focus({ preventScroll: true });
-    this.#device.locked = running;
     this.#model.enabled = !running;
   }
 }

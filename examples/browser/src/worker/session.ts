@@ -86,7 +86,7 @@ export class Session {
     const model = this.#ready;
     const heldOut = heldOutStart(text);
     this.#pause.set(false);
-    const stopped = await trainModel(model, { ...request, text: text.subarray(0, heldOut) }, signal, {
+    await trainModel(model, { ...request, text: text.subarray(0, heldOut) }, signal, {
       turns: this.#turns,
       pause: this.#pause,
       report: (progress) => {
@@ -94,7 +94,6 @@ export class Session {
         report(progress);
       },
     });
-    if (stopped === "lost") throw new FlashMoeError("DEVICE_LOST", "the device was lost while training");
     const end = Math.min(text.length, heldOut + maxHeldOutBytes);
     const heldOutBits = await this.#turns.take(() => evaluate(model, text, { start: heldOut, end }));
     return { model: this.#modelInfo(), heldOutBits };

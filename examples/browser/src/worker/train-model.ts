@@ -1,4 +1,3 @@
-import { FlashMoeError } from "@flash-moe/core";
 import { type LanguageModel, train } from "flash-moe/language-model";
 import type { TrainProgress, TrainRequest } from "../remote/protocol.js";
 import type { Pause } from "./pause.js";
@@ -15,7 +14,7 @@ export async function trainModel(
   { text, steps, batchSize, learningRate }: TrainRequest,
   signal: AbortSignal,
   { turns, pause, report }: { readonly turns: Turns; readonly pause: Pause; readonly report: TrainReport },
-): Promise<"done" | "stopped" | "lost"> {
+): Promise<void> {
   const training = train(model, text, { steps, batchSize, learningRate, seed: 1, signal });
   let losses: number[] = [];
   let latest: Omit<TrainProgress, "losses"> | undefined;
@@ -39,11 +38,8 @@ export async function trainModel(
       // The engine has to get at what the page says meanwhile: pause, stop, another job.
       await new Promise((resolve) => setTimeout(resolve));
     }
-    return "done";
   } catch (error) {
-    if (signal.aborted) return "stopped";
-    if (error instanceof FlashMoeError && error.code === "DEVICE_LOST") return "lost";
-    throw error;
+    if (!signal.aborted) throw error;
   } finally {
     flush();
     await training.return();
