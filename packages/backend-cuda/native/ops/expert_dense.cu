@@ -11,8 +11,6 @@ namespace flash_moe {
 
 namespace {
 
-constexpr int64_t max_tiles = 4096;
-
 // How the work is cut.
 struct DensePlan {
   // Of tokens, experts and columns: 64 where 128 would leave multiprocessors without work.
@@ -29,7 +27,7 @@ struct DensePlan {
     const bool is_f32 = call.down.dtype == DType::f32;
     const int64_t element = is_f32 ? 4 : 2;
     const int64_t processors = limits.multiprocessors;
-    tokens = std::min<int64_t>(call.tokens, is_f32 ? 1024 : 2048);
+    tokens = std::max<int64_t>(1, std::min<int64_t>(call.tokens, is_f32 ? 1024 : 2048));
     const auto tiles_of = [&](int64_t size) {
       return ceil_div(tokens, size) * std::min(ceil_div(call.hidden_size, size), ceil_div(call.num_experts, size));
     };
@@ -51,8 +49,10 @@ struct DensePlan {
 }  // namespace
 
 bool can_be_dense(const DeviceLimits& limits, const ExpertsForwardCall& call) {
+  const auto shared = static_cast<int64_t>(limits.shared_bytes_per_block);
+  // The list of a token is sorted with counts per warp and tile; half a KiB is left for what is not dynamic.
   return whole_vectors(call, {call.hidden_states.data, call.down.data, call.up.data}) &&
-         ceil_div(call.num_experts, 64) <= 2 * max_tiles && limits.shared_bytes_per_block >= 98304;
+         ceil_div(call.num_experts, 64) * expert_tile_list_warps * 4 + 512 <= shared && shared >= 98304;
 }
 
 double dense_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call) {

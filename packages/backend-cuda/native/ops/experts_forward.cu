@@ -102,6 +102,7 @@ void experts_forward_by(Context& context, const ExpertsForwardCall& call, Expert
 }
 
 void experts_forward(Context& context, const ExpertsForwardCall& call) {
+  if (call.tokens == 0) return;
   experts_forward_by(context, call, choose_experts_strategy(context.limits(), call));
 }
 

@@ -12,11 +12,14 @@ enum class ExpertsStrategy {
   // expert_dots, then expert_rows_sum: column slice by column slice, for tables larger than the L2 cache.
   sliced,
   // expert_dense_gates and expert_dense_sum: matrix products with a mask, where a token takes many of the experts.
+  // Gated activations are kept in the storage dtype. A row of `up` that is not finite makes every token NaN here, and
+  // only those that chose it otherwise: 0 times infinity is no number.
   dense,
 };
 
 // From sizes, dtype and device alone (expert_costs.h). `fused` and `dense` need rows of whole 16 bytes, `fused` rows of
-// at most 2,048 elements (f32: 1,024) and `dense` at most 524,288 experts.
+// at most 2,048 elements (f32: 1,024), `dense` experts that are few enough to count in shared memory (about 390,000 with
+// 100 KB of it, 900,000 with 227).
 ExpertsStrategy choose_experts_strategy(const DeviceLimits& limits, const ExpertsForwardCall& call);
 
 // The op by a given strategy, which must be a possible one.

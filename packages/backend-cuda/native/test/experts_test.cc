@@ -170,6 +170,21 @@ void test_forward(TestContext& context, const Problem& p, ExpertsStrategy strate
   }
 }
 
+// The op itself chooses a way by the sizes.
+void test_op(TestContext& context, std::mt19937_64& random) {
+  for (const Size& size : {Size{0, 16, 10, 2}, Size{4, 16, 10, 2}, Size{3, 15, 10, 8}, Size{40, 64, 64, 64}}) {
+    const Problem p(random, size, DType::bf16, Activation::relu);
+    const Device device(p);
+    const Tensor output(DType::f32, size.tokens * size.hidden);
+    ExpertsForwardCall call{};
+    device.describe(call, p);
+    call.output = output;
+    experts_forward(context, call);
+    context.synchronize();
+    expect_near(name_of(size, p.dtype) + ", the op", output.values(), p.output(false), rounding(p.dtype));
+  }
+}
+
 struct BackwardCase {
   TableLayout layout;
   bool accumulate;
@@ -417,6 +432,7 @@ int main() {
   TestContext context;
   test_choice();
   test_forwards(context, random);
+  test_op(context, random);
   test_small_weights(context, random);
   test_devices(random);
   test_backwards(context, random);
