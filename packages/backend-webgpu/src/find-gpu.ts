@@ -13,8 +13,14 @@ interface DawnPackage {
  */
 let dawn: GPU | undefined;
 
-/** Timestamps in nanoseconds: a browser rounds them to 100 microseconds, so that no page spies on another. */
-const dawnOptions = ["disable-dawn-features=timestamp_quantization"];
+/**
+ * Timestamps in nanoseconds, which a browser rounds to 100 microseconds, so that no page spies on another; and
+ * `shader-f16` on offer where NVIDIA's driver has it, for `WebGpuOptions.shaderF16`.
+ */
+const dawnOptions = [
+  "disable-dawn-features=timestamp_quantization",
+  "enable-dawn-features=vulkan_enable_f16_on_nvidia",
+];
 
 /** Asks for no adapter. */
 export async function findGpu(): Promise<FoundGpu> {

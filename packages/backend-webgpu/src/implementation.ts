@@ -23,6 +23,8 @@ export interface ImplementationOptions {
   readonly limits: BindingLimits;
   /** Whether disposing of the backend destroys the device. */
   readonly ownsDevice: boolean;
+  /** Whether f16 is read as the device's own. */
+  readonly nativeHalf: boolean;
 }
 
 /** The ops on a GPUDevice. */
@@ -43,7 +45,7 @@ export function createImplementation(
   const absentOutput = gpu.createBuffer({ label: "flash-moe absent output", size: 256, usage: memoryUsage });
   const device: Device = {
     queue,
-    pipelines: new Pipelines(gpu),
+    pipelines: new Pipelines(gpu, options.nativeHalf),
     scratch: new ScratchPool(queue, runtime.budget, scopes, memoryUsage | GPU_BUFFER_USAGE.INDIRECT),
     idErrors: new IdErrors(gpu),
     limits: options.limits,

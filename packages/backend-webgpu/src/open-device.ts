@@ -28,10 +28,9 @@ const wantedLimits = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
-/** What is used where the adapter has it. */
-const wantedFeatures: readonly GPUFeatureName[] = ["timestamp-query"];
-
-export async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+export async function requestDevice(adapter: GPUAdapter, { shaderF16 }: WebGpuOptions): Promise<GPUDevice> {
+  const wantedFeatures: GPUFeatureName[] = ["timestamp-query"];
+  if (shaderF16) wantedFeatures.push("shader-f16");
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
   try {
     const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name));

@@ -15,6 +15,11 @@ export interface WebGpuOptions {
    */
   readonly memoryLimitBytes?: number;
   /**
+   * Read f16 as the device's own where it has the feature `shader-f16`, instead of by integer code. Sums stay f32, and
+   * results the same. Default false.
+   */
+  readonly shaderF16?: boolean;
+  /**
    * Split buffers as if the device bound no more than this at once: what a test needs to see tables split. At least
    * 512; by default the device's own limit.
    */

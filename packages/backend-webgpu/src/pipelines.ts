@@ -19,13 +19,16 @@ export interface Pipeline {
 /** Compiled kernels, each once. */
 export class Pipelines {
   readonly #device: GPUDevice;
+  readonly #nativeHalf: boolean;
   readonly #ready = new Map<string, Pipeline>();
   readonly #compiling = new Map<string, Promise<void>>();
   readonly #modules = new Map<string, GPUShaderModule>();
   readonly #layouts = new Map<KernelName, GPUBindGroupLayout>();
 
-  constructor(device: GPUDevice) {
+  /** With `nativeHalf`, the device has `shader-f16` and is to use it. */
+  constructor(device: GPUDevice, nativeHalf = false) {
     this.#device = device;
+    this.#nativeHalf = nativeHalf;
   }
 
   /** The pipeline of a variant, compiled now if `prepare` did not. */
@@ -82,7 +85,7 @@ export class Pipelines {
     const label = variantKey({ kernel, types });
     let module = this.#modules.get(label);
     if (module === undefined) {
-      module = this.#device.createShaderModule({ label, code: specialize(kernel, types) });
+      module = this.#device.createShaderModule({ label, code: specialize(kernel, types, this.#nativeHalf) });
       this.#modules.set(label, module);
     }
     return module;

@@ -44,7 +44,7 @@ export const webgpu: BackendProvider<WebGpuOptions> = {
     if (options.device !== undefined) return openOn(options.device, infoOf(options.device), options);
     const found = await findAdapter(options);
     if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
-    return openOn(await requestDevice(found.adapter), infoOf(found.adapter), options);
+    return openOn(await requestDevice(found.adapter, options), infoOf(found.adapter), options);
   },
 };
 
@@ -75,6 +75,7 @@ function openOn(device: GPUDevice, info: GPUAdapterInfo, options: WebGpuOptions)
       createImplementation(device, runtime, {
         limits: { bindingBytes, partBytes },
         ownsDevice: options.device === undefined,
+        nativeHalf: options.shaderF16 === true && device.features.has("shader-f16"),
       }),
   );
 }

@@ -17,22 +17,31 @@ export type BindingKind = "uniform" | "read-only-storage" | "storage";
  *     load_name(i)              element i as f32
  *     load4_name(i, valid)      elements i to i + 3, those from `valid` >= 1 on as 0
  *     store4_name(i, v, valid)  the opposite, rounded once; i is even where two elements share a word
+ *
+ * With `nativeHalf`, for devices with `shader-f16`, f16 that is only read is an array of the device's own f16, turned
+ * into f32 at once. What is written stays words: WGSL leaves open how a conversion to f16 rounds.
  */
-export function specialize(kernel: KernelName, types: SlotTypes = {}): string {
+export function specialize(kernel: KernelName, types: SlotTypes = {}, nativeHalf = false): string {
   const source = kernels[kernel];
   const uses = /^\/\/ uses:(.*)$/m.exec(source)?.[1].trim().split(/\s+/) ?? [];
   const parts = new Set(uses.filter((name) => name !== ""));
   const functions: string[] = [];
+  let isNative = false;
   const body = source.replace(/\{\{(\w+)\}\}/g, (_, slot: string) => {
     const type = types[slot];
     if (type === undefined) throw new Error(`kernel ${kernel} has no type for its slot ${slot}`);
-    if (!type.startsWith("f32")) parts.add("half");
     const writable = new RegExp(`var<storage, read_write> ${slot}:`).test(source);
+    if (nativeHalf && type.startsWith("f16") && !writable) {
+      isNative = true;
+      functions.push(nativeLoads(slot, type.endsWith("x4")));
+      return type.endsWith("x4") ? "vec4<f16>" : "f16";
+    }
+    if (!type.startsWith("f32")) parts.add("half");
     functions.push(slotFunctions(slot, type, writable));
     return wordType(type);
   });
   const shared = [...parts].map((name) => sharedCode[name] ?? missing(kernel, name));
-  return [body, ...shared, ...functions].join("\n");
+  return [...(isNative ? ["enable f16;"] : []), body, ...shared, ...functions].join("\n");
 }
 
 /** The bindings that a kernel declares. */
@@ -53,6 +62,18 @@ function wordType(type: SlotType): string {
   const words = { f32: "f32", f16: "u32", bf16: "u32" };
   const vectors = { f32x4: "vec4<f32>", f16x4: "vec2<u32>", bf16x4: "vec2<u32>" };
   return { ...words, ...vectors }[type];
+}
+
+function nativeLoads(name: string, inVectors: boolean): string {
+  if (inVectors) {
+    return `fn load_${name}(i: u32) -> f32 {
+  return f32(${name}[i >> 2u][i & 3u]);
+}
+fn load4_${name}(i: u32, valid: u32) -> vec4<f32> {
+  return vec4<f32>(${name}[i >> 2u]);
+}`;
+  }
+  return scalarLoads(name, `f32(${name}[i])`);
 }
 
 function slotFunctions(name: string, type: SlotType, writable: boolean): string {
@@ -80,7 +101,10 @@ fn load4_${name}(i: u32, valid: u32) -> vec4<f32> {
   return vec4<f32>(${decode}(words.x), ${decode}(words.y));
 }`;
   }
-  const element = type === "f32" ? `${name}[i]` : `decode_${type}(${name}[i >> 1u])[i & 1u]`;
+  return scalarLoads(name, type === "f32" ? `${name}[i]` : `decode_${type}(${name}[i >> 1u])[i & 1u]`);
+}
+
+function scalarLoads(name: string, element: string): string {
   return `fn load_${name}(i: u32) -> f32 {
   return ${element};
 }

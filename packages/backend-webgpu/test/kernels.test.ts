@@ -13,13 +13,18 @@ import { allVariants } from "./helpers/plan.js";
 const instances = { gpu: create(["backend=null"]) };
 Object.assign(globalThis, { flashMoeTestInstances: instances });
 const adapter = await instances.gpu.requestAdapter();
-const device = await adapter!.requestDevice();
+const device = await adapter!.requestDevice({ requiredFeatures: ["shader-f16"] });
 afterAll(() => device.destroy());
 
 const variants = allVariants();
-const modules = new Map(
-  variants.map(({ kernel, types }) => [variantKey({ kernel, types }), { kernel, types }]),
-);
+/** The WGSL of every variant by the name of its snapshot; that of devices with shader-f16 where it differs. */
+const modules = new Map<string, string>();
+for (const { kernel, types } of variants) {
+  const name = variantKey({ kernel, types }).replaceAll("=", "-").replaceAll(" ", "_");
+  const [code, native] = [specialize(kernel, types), specialize(kernel, types, true)];
+  modules.set(`${name}.wgsl`, code);
+  if (native !== code) modules.set(`${name}_native-half.wgsl`, native);
+}
 const names = Object.keys(kernels) as KernelName[];
 
 /** What Dawn has against a variant; null for nothing, and for a device of default limits. */
@@ -36,25 +41,33 @@ describe("every variant of every kernel", () => {
 
   it("is valid WGSL, within the limits that every device has", async () => {
     for (const variant of variants) {
-      const code = specialize(variant.kernel, variant.types);
-      const error = await complaint(() => {
-        const module = device.createShaderModule({ code });
-        const { constants = {} } = variant;
-        device.createComputePipeline({ layout: "auto", compute: { module, constants: { ...constants } } });
-      });
-      expect(error, variantKey(variant)).toBeUndefined();
+      for (const nativeHalf of [false, true]) {
+        const code = specialize(variant.kernel, variant.types, nativeHalf);
+        const error = await complaint(() => {
+          const module = device.createShaderModule({ code });
+          const { constants = {} } = variant;
+          device.createComputePipeline({ layout: "auto", compute: { module, constants: { ...constants } } });
+        });
+        expect(error, variantKey(variant)).toBeUndefined();
+      }
     }
   });
 
   it("is what was reviewed", async () => {
-    const files = new Map(
-      [...modules].map(([key, module]) => [`${key.replaceAll("=", "-").replaceAll(" ", "_")}.wgsl`, module]),
-    );
-    for (const [file, { kernel, types }] of files) {
-      await expect(specialize(kernel, types)).toMatchFileSnapshot(`snapshots/${file}`);
-    }
+    for (const [file, code] of modules) await expect(code).toMatchFileSnapshot(`snapshots/${file}`);
     const folder = new URL("snapshots/", import.meta.url);
-    expect(readdirSync(folder).toSorted()).toEqual([...files.keys()].toSorted());
+    expect(readdirSync(folder).toSorted()).toEqual([...modules.keys()].toSorted());
+  });
+
+  it("sums in f32 alone: f16 is read, and nothing is computed in it", () => {
+    for (const [file, code] of modules) {
+      const withoutLoads = code.replaceAll(/^ {2}return (f32|vec4<f32>)\(\w+\[.*;$/gm, "");
+      const uses = withoutLoads.match(/^.*\bf16\b.*$/gm) ?? [];
+      const declarations = uses.filter(
+        (line) => !/^( *\/\/.*|enable f16;|.*: array<(vec4<)?f16>+;)$/.test(line),
+      );
+      expect(declarations, file).toEqual([]);
+    }
   });
 });
 

@@ -1,0 +1,77 @@
+enable f16;
+// Purpose: the two means over the batch that the backward of a training BatchNorm subtracts.
+// Equation: sums[f] = mean_t(d), sums[features + f] = mean_t(d n), n the normalised input, d the incoming gradient.
+// Shapes: x and d [tokens, features], mean and variance [features], sums [2, features].
+// Parallelisation: as batch_norm_statistics: 16 features per workgroup of 256, 16 threads to a feature.
+// Why: a fixed order of summation that depends on T alone.
+// uses: grid
+
+struct Params {
+  tokens: u32,
+  features: u32,
+  epsilon: f32,
+  inverse_tokens: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f16>;
+@group(0) @binding(2) var<storage, read> mean: array<f32>;
+@group(0) @binding(3) var<storage, read> variance: array<f32>;
+@group(0) @binding(4) var<storage, read> gradient: array<f32>;
+@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+
+var<workgroup> tree: array<vec2<f32>, 256>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let feature = workgroup_index(group, groups) * 16u + thread % 16u;
+  let lane = thread / 16u;
+  let present = feature < params.features;
+  var sum = vec2<f32>();
+  if (present) {
+    let centre = mean[feature];
+    let scale = inverseSqrt(variance[feature] + params.epsilon);
+    for (var t = lane; t < params.tokens; t += 16u) {
+      let d = gradient[t * params.features + feature];
+      sum += vec2<f32>(d, d * ((load_x(t * params.features + feature) - centre) * scale));
+    }
+  }
+  tree[thread] = sum;
+  workgroupBarrier();
+  for (var half = 8u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      tree[thread] += tree[thread + 16u * half];
+    }
+    workgroupBarrier();
+  }
+  if (present && lane == 0u) {
+    sums[feature] = tree[thread].x * params.inverse_tokens;
+    sums[params.features + feature] = tree[thread].y * params.inverse_tokens;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+fn load_x(i: u32) -> f32 {
+  return f32(x[i]);
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_x(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_x(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_x(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_x(i + 3u);
+  }
+  return values;
+}

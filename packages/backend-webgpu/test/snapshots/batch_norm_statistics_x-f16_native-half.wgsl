@@ -1,0 +1,95 @@
+enable f16;
+// Purpose: the statistics of a batch, and the update of the running ones.
+// Equation: mean = sum_t x / T; variance = sum_t (x - mean)^2 / T, in a second pass, never E[x^2] - E[x]^2;
+//   running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
+// Shapes: x [tokens, features], all statistics [features].
+// Parallelisation: a workgroup of 256 takes 16 features; 16 threads share a feature, each every 16th token, then a
+//   fixed tree of 16.
+// Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone.
+// uses: grid
+
+struct Params {
+  tokens: u32,
+  features: u32,
+  inverse_tokens: f32,
+  unbiased: f32,
+  momentum: f32,
+  rest: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f16>;
+@group(0) @binding(2) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(3) var<storage, read_write> variance: array<f32>;
+@group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
+
+var<workgroup> tree: array<f32, 256>;
+
+fn sum_of_feature(value: f32, thread: u32) -> f32 {
+  workgroupBarrier();
+  tree[thread] = value;
+  workgroupBarrier();
+  for (var half = 8u; half > 0u; half /= 2u) {
+    if (thread / 16u < half) {
+      tree[thread] += tree[thread + 16u * half];
+    }
+    workgroupBarrier();
+  }
+  return tree[thread % 16u];
+}
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let feature = workgroup_index(group, groups) * 16u + thread % 16u;
+  let lane = thread / 16u;
+  let present = feature < params.features;
+  var sum = 0.0;
+  if (present) {
+    for (var t = lane; t < params.tokens; t += 16u) {
+      sum += load_x(t * params.features + feature);
+    }
+  }
+  let centre = sum_of_feature(sum, thread) * params.inverse_tokens;
+  var squares = 0.0;
+  if (present) {
+    for (var t = lane; t < params.tokens; t += 16u) {
+      let difference = load_x(t * params.features + feature) - centre;
+      squares += difference * difference;
+    }
+  }
+  let spread = sum_of_feature(squares, thread) * params.inverse_tokens;
+  if (present && lane == 0u) {
+    mean[feature] = centre;
+    variance[feature] = spread;
+    running_mean[feature] = params.rest * running_mean[feature] + params.momentum * centre;
+    let unbiased = spread * params.unbiased;
+    running_variance[feature] = params.rest * running_variance[feature] + params.momentum * unbiased;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+fn load_x(i: u32) -> f32 {
+  return f32(x[i]);
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_x(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_x(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_x(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_x(i + 3u);
+  }
+  return values;
+}

@@ -1,0 +1,180 @@
+enable f16;
+// Purpose: the matrix product of few rows by a transposed matrix: what decoding one token consists of.
+// Equation: output[m, n] (+)= sum_k norm(a[m, k]) b[n, k], then norm, then + addend[m, n].
+// Shapes: a [rows, inner], b [columns, inner], addend and output [rows, columns], statistics [inner], [columns].
+// Parallelisation: a workgroup of 64 makes eight columns of up to four rows, 16 threads two of the columns: each every
+//   16th group of four elements of the inner sums, then eights of these, then the two sums. Two columns, so that one
+//   invocation owns a word of 16-bit output.
+// Why: a tile would leave all but `rows` of its 64 rows idle. The cost is reading b once, which this does, in order.
+// uses: grid
+
+struct Params {
+  rows: u32,
+  inner: u32,
+  columns: u32,
+  accumulate: u32,
+  input_norm: u32,
+  output_norm: u32,
+  has_addend: u32,
+  input_epsilon: f32,
+  output_epsilon: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f16>>;
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;
+@group(0) @binding(4) var<storage, read> addend: array<f16>;
+@group(0) @binding(5) var<storage, read> input_mean: array<f32>;
+@group(0) @binding(6) var<storage, read> input_variance: array<f32>;
+@group(0) @binding(7) var<storage, read> output_mean: array<f32>;
+@group(0) @binding(8) var<storage, read> output_variance: array<f32>;
+
+const ROWS = 4u;
+const LANES = 16u;
+
+var<workgroup> tree: array<vec4<f32>, 128>;
+var<workgroup> partial: array<vec4<f32>, 16>;
+
+fn row_values(row: u32, k: u32, valid: u32, mean: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
+  let values = load4_a(row * params.inner + k, valid);
+  if (params.input_norm == 1u) {
+    return (values - mean) * scale;
+  }
+  return values;
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let slices = (params.columns + 7u) / 8u;
+  let index = workgroup_index(group, groups);
+  let lane = thread % LANES;
+  let first_row = (index / slices) * ROWS;
+  let column = (index % slices) * 8u + (thread / LANES) * 2u;
+  let present = column < params.columns;
+  let rows = min(ROWS, max(params.rows, first_row) - first_row);
+  let has_second = column + 1u < params.columns;
+  var first = vec4<f32>();
+  var second = vec4<f32>();
+  for (var k = lane * 4u; present && k < params.inner; k += 4u * LANES) {
+    let valid = params.inner - k;
+    var mean = vec4<f32>();
+    var scale = vec4<f32>();
+    if (params.input_norm == 1u) {
+      // Past the end anything finite will do: the weights there are 0.
+      let at = min(vec4<u32>(k, k + 1u, k + 2u, k + 3u), vec4<u32>(params.inner - 1u));
+      mean = vec4<f32>(input_mean[at.x], input_mean[at.y], input_mean[at.z], input_mean[at.w]);
+      let spread = vec4<f32>(
+        input_variance[at.x], input_variance[at.y], input_variance[at.z], input_variance[at.w]);
+      scale = inverseSqrt(spread + params.input_epsilon);
+    }
+    let weights = load4_b(column * params.inner + k, valid);
+    var others = vec4<f32>();
+    if (has_second) {
+      others = load4_b((column + 1u) * params.inner + k, valid);
+    }
+    let x = row_values(first_row, k, valid, mean, scale);
+    first.x += dot(x, weights);
+    second.x += dot(x, others);
+    if (rows > 1u) {
+      // Rows past the last are its copies, and are not written.
+      let y = row_values(first_row + 1u, k, valid, mean, scale);
+      let z = row_values(first_row + min(2u, rows - 1u), k, valid, mean, scale);
+      let w = row_values(first_row + rows - 1u, k, valid, mean, scale);
+      first += vec4<f32>(0.0, dot(y, weights), dot(z, weights), dot(w, weights));
+      second += vec4<f32>(0.0, dot(y, others), dot(z, others), dot(w, others));
+    }
+  }
+  tree[thread] = first;
+  tree[64u + thread] = second;
+  workgroupBarrier();
+  if (thread < 16u) {
+    var sum = vec4<f32>();
+    for (var n = 0u; n < 8u; n++) {
+      sum += tree[thread * 8u + n];
+    }
+    partial[thread] = sum;
+  }
+  workgroupBarrier();
+  if (lane >= rows || !present) {
+    return;
+  }
+  let own = (thread / LANES) * 2u;
+  let valid = select(1u, 2u, has_second);
+  var values = vec4<f32>();
+  values.x = partial[own][lane] + partial[own + 1u][lane];
+  values.y = partial[8u + own][lane] + partial[9u + own][lane];
+  if (params.output_norm == 1u) {
+    for (var q = 0u; q < valid; q++) {
+      let spread = output_variance[column + q] + params.output_epsilon;
+      values[q] = (values[q] - output_mean[column + q]) * inverseSqrt(spread);
+    }
+  }
+  let at = (first_row + lane) * params.columns + column;
+  if (params.has_addend == 1u) {
+    values += load4_addend(at, valid);
+  }
+  if (params.accumulate == 1u) {
+    values += load4_output(at, valid);
+  }
+  store4_output(at, values, valid);
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+fn load_a(i: u32) -> f32 {
+  return a[i >> 2u][i & 3u];
+}
+fn load4_a(i: u32, valid: u32) -> vec4<f32> {
+  return a[i >> 2u];
+}
+fn load_b(i: u32) -> f32 {
+  return f32(b[i >> 2u][i & 3u]);
+}
+fn load4_b(i: u32, valid: u32) -> vec4<f32> {
+  return vec4<f32>(b[i >> 2u]);
+}
+fn load_output(i: u32) -> f32 {
+  return output[i];
+}
+fn load4_output(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_output(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_output(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_output(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_output(i + 3u);
+  }
+  return values;
+}
+fn store4_output(i: u32, values: vec4<f32>, valid: u32) {
+  for (var q = 0u; q < min(valid, 4u); q++) {
+    output[i + q] = values[q];
+  }
+}
+fn load_addend(i: u32) -> f32 {
+  return f32(addend[i]);
+}
+fn load4_addend(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_addend(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_addend(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_addend(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_addend(i + 3u);
+  }
+  return values;
+}

@@ -1,0 +1,184 @@
+enable f16;
+// Purpose: the gated intermediate of the shared MLP for few tokens.
+// Equation: hidden[t, i] = act(sum_h x[t, h] gate[i, h]) * sum_h x[t, h] up[i, h].
+// Shapes: x [tokens, hidden], gate and up [intermediate, hidden], hidden [tokens, intermediate] in f32.
+// Parallelisation: a workgroup of 64 per four units and four tokens, 16 threads to a unit: each every 16th group of
+//   four elements of the sums, then eights of these, then the two sums.
+// Why: as linear_rows: the cost is reading the weights, and a tile would leave most of its rows idle.
+// uses: grid activation
+
+struct Params {
+  tokens: u32,
+  hidden_size: u32,
+  intermediate_size: u32,
+  activation: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f16>;
+@group(0) @binding(2) var<storage, read> gate: array<f16>;
+@group(0) @binding(3) var<storage, read> up: array<f16>;
+@group(0) @binding(4) var<storage, read_write> hidden: array<f32>;
+
+const LANES = 16u;
+
+var<workgroup> tree: array<vec4<f32>, 128>;
+var<workgroup> partial: array<vec4<f32>, 16>;
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = workgroup_index(group, groups);
+  let slices = (params.intermediate_size + 3u) / 4u;
+  let lane = thread % LANES;
+  let first_token = (index / slices) * 4u;
+  let i = (index % slices) * 4u + thread / LANES;
+  let present = i < params.intermediate_size;
+  let tokens = min(4u, max(params.tokens, first_token) - first_token);
+  var gated = vec4<f32>();
+  var linear = vec4<f32>();
+  for (var h = lane * 4u; present && h < params.hidden_size; h += 4u * LANES) {
+    let valid = params.hidden_size - h;
+    let gates = load4_gate(i * params.hidden_size + h, valid);
+    let ups = load4_up(i * params.hidden_size + h, valid);
+    let x0 = load4_x(first_token * params.hidden_size + h, valid);
+    gated.x += dot(x0, gates);
+    linear.x += dot(x0, ups);
+    if (tokens > 1u) {
+      // Tokens past the last are its copies, and are not written.
+      let x1 = load4_x((first_token + 1u) * params.hidden_size + h, valid);
+      let x2 = load4_x((first_token + min(2u, tokens - 1u)) * params.hidden_size + h, valid);
+      let x3 = load4_x((first_token + tokens - 1u) * params.hidden_size + h, valid);
+      gated += vec4<f32>(0.0, dot(x1, gates), dot(x2, gates), dot(x3, gates));
+      linear += vec4<f32>(0.0, dot(x1, ups), dot(x2, ups), dot(x3, ups));
+    }
+  }
+  tree[thread] = gated;
+  tree[64u + thread] = linear;
+  workgroupBarrier();
+  if (thread < 16u) {
+    var sum = vec4<f32>();
+    for (var n = 0u; n < 8u; n++) {
+      sum += tree[thread * 8u + n];
+    }
+    partial[thread] = sum;
+  }
+  workgroupBarrier();
+  if (lane < tokens && present) {
+    let own = (thread / LANES) * 2u;
+    let a = partial[own][lane] + partial[own + 1u][lane];
+    let b = partial[8u + own][lane] + partial[9u + own][lane];
+    let at = (first_token + lane) * params.intermediate_size + i;
+    hidden[at] = act(params.activation, a) * b;
+  }
+}
+
+// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
+fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+  return group.y * groups.x + group.x;
+}
+
+// act and its derivative. No intermediate overflows for a finite argument: a compiler may assume that infinity
+// does not occur. `kind`: 0 silu, 1 gelu, 2 gelu_tanh, 3 relu; a parameter, since four times as many kernels to
+// compile would cost more than a branch that all threads take alike.
+
+fn sigmoid(x: f32) -> f32 {
+  let e = exp(-abs(x));
+  return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+// The normal distribution function through erf of Abramowitz and Stegun 7.1.26, |error| <= 1.5e-7. The tail is
+// computed, not its complement, so that nothing cancels for negative x.
+fn normal_distribution(x: f32) -> f32 {
+  let z = min(abs(x) * 0.70710678, 12.0);
+  let t = 1.0 / (1.0 + 0.3275911 * z);
+  let series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  let tail = 0.5 * series * exp(-z * z);
+  return select(tail, 1.0 - tail, x >= 0.0);
+}
+
+// 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 30 its sigmoid is 0 or 1.
+fn tanh_argument(x: f32) -> f32 {
+  let c = clamp(x, -30.0, 30.0);
+  return 1.5957691 * (c + 0.044715 * c * c * c);
+}
+
+fn act(kind: u32, x: f32) -> f32 {
+  switch (kind) {
+    case 1u: { return x * normal_distribution(x); }
+    case 2u: { return x * sigmoid(tanh_argument(x)); }
+    case 3u: { return max(x, 0.0); }
+    default: { return x * sigmoid(x); }
+  }
+}
+
+fn act_slope(kind: u32, x: f32) -> f32 {
+  switch (kind) {
+    case 1u: {
+      let c = clamp(x, -20.0, 20.0);
+      return normal_distribution(x) + c * exp(-0.5 * c * c) * 0.39894228;
+    }
+    case 2u: {
+      let c = clamp(x, -30.0, 30.0);
+      let s = sigmoid(tanh_argument(x));
+      return s + c * s * (1.0 - s) * 1.5957691 * (1.0 + 0.134145 * c * c);
+    }
+    case 3u: { return select(0.0, 1.0, x > 0.0); }
+    default: {
+      let s = sigmoid(x);
+      return s + clamp(x, -200.0, 200.0) * s * (1.0 - s);
+    }
+  }
+}
+
+fn load_x(i: u32) -> f32 {
+  return f32(x[i]);
+}
+fn load4_x(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_x(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_x(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_x(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_x(i + 3u);
+  }
+  return values;
+}
+fn load_gate(i: u32) -> f32 {
+  return f32(gate[i]);
+}
+fn load4_gate(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_gate(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_gate(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_gate(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_gate(i + 3u);
+  }
+  return values;
+}
+fn load_up(i: u32) -> f32 {
+  return f32(up[i]);
+}
+fn load4_up(i: u32, valid: u32) -> vec4<f32> {
+  var values = vec4<f32>(load_up(i), 0.0, 0.0, 0.0);
+  if (valid > 1u) {
+    values.y = load_up(i + 1u);
+  }
+  if (valid > 2u) {
+    values.z = load_up(i + 2u);
+  }
+  if (valid > 3u) {
+    values.w = load_up(i + 3u);
+  }
+  return values;
+}
