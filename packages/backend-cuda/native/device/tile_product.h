@@ -96,6 +96,38 @@ __device__ __forceinline__ void stage_tile(unsigned char* tile, const Source& so
   }
 }
 
+// Fragments (mma.h) out of a tile in shared memory: 16 lines from `line` on by 16 of the inner dimension, the `step`-th.
+struct TileFragments {
+  // The 16 bytes of a line that begin at inner index 8 `k8` (inner), or of inner index `k` that begin at line 8 `line8`.
+  __device__ __forceinline__ static int inner_offset(int line, int k8) {
+    return line * 128 + ((k8 ^ (line % 8)) << 4);
+  }
+  __device__ __forceinline__ static int outer_offset(int k, int line8) {
+    return line8 / 8 * 8192 + k * 128 + (((line8 % 8) ^ (k % 8)) << 4);
+  }
+
+  template <Along ALONG>
+  __device__ __forceinline__ static void load_a(uint32_t (&fragment)[4], const unsigned char* tile, int line, int step) {
+    const int lane = threadIdx.x % 32, low = lane % 8, middle = lane / 8 % 2, high = lane / 16;
+    if (ALONG == Along::inner) {
+      load_matrices(fragment, tile + inner_offset(line + 8 * middle + low, 2 * step + high));
+    } else {
+      load_matrices_transposed(fragment, tile + outer_offset(16 * step + 8 * high + low, line / 8 + middle));
+    }
+  }
+
+  // Two fragments of B: words 0 and 1 for the first eight columns, 2 and 3 for the others.
+  template <Along ALONG>
+  __device__ __forceinline__ static void load_b(uint32_t (&fragment)[4], const unsigned char* tile, int line, int step) {
+    const int lane = threadIdx.x % 32, low = lane % 8, middle = lane / 8 % 2, high = lane / 16;
+    if (ALONG == Along::inner) {
+      load_matrices(fragment, tile + inner_offset(line + 8 * high + low, 2 * step + middle));
+    } else {
+      load_matrices_transposed(fragment, tile + outer_offset(16 * step + 8 * middle + low, line / 8 + high));
+    }
+  }
+};
+
 template <typename T, int ROWS, int COLUMNS, Along ALONG_A, Along ALONG_B>
 struct TileProduct : TileSums<ROWS, COLUMNS, 2, 2> {
   using Element = T;
@@ -147,39 +179,20 @@ struct TileProduct : TileSums<ROWS, COLUMNS, 2, 2> {
   }
 
  private:
-  // Of the tile in shared memory: the 16 bytes of line `line` that begin at inner index 8 `k8` (inner), or of inner
-  // index `k` that begin at line 8 `line8` (outer).
-  __device__ __forceinline__ static int inner_offset(int line, int k8) {
-    return line * 128 + ((k8 ^ (line % 8)) << 4);
-  }
-  __device__ __forceinline__ static int outer_offset(int k, int line8) {
-    return line8 / 8 * 8192 + k * 128 + (((line8 % 8) ^ (k % 8)) << 4);
-  }
-
   __device__ __forceinline__ void multiply(const unsigned char* tiles) {
     const unsigned char* const tile_a = tiles;
     const unsigned char* const tile_b = tiles + bytes_a;
-    const int lane = threadIdx.x % 32;
-    const int low = lane % 8, middle = lane / 8 % 2, high = lane / 16;
 #pragma unroll
     for (int step = 0; step < depth / 16; step++) {
       uint32_t a[row_groups][4];
       uint32_t b[column_groups / 2][4];
 #pragma unroll
       for (int i = 0; i < row_groups; i++) {
-        const int line = Sums::warp_row() + 16 * i;
-        if (ALONG_A == Along::inner)
-          load_matrices(a[i], tile_a + inner_offset(line + 8 * middle + low, 2 * step + high));
-        else
-          load_matrices_transposed(a[i], tile_a + outer_offset(16 * step + 8 * high + low, line / 8 + middle));
+        TileFragments::load_a<ALONG_A>(a[i], tile_a, Sums::warp_row() + 16 * i, step);
       }
 #pragma unroll
       for (int j = 0; j < column_groups / 2; j++) {
-        const int line = Sums::warp_column() + 16 * j;
-        if (ALONG_B == Along::inner)
-          load_matrices(b[j], tile_b + inner_offset(line + 8 * high + low, 2 * step + middle));
-        else
-          load_matrices_transposed(b[j], tile_b + outer_offset(16 * step + 8 * middle + low, line / 8 + high));
+        TileFragments::load_b<ALONG_B>(b[j], tile_b, Sums::warp_column() + 16 * j, step);
       }
 #pragma unroll
       for (int i = 0; i < row_groups; i++) {

@@ -8,6 +8,7 @@
 #include "kernels/linear_combine.cuh"
 #include "kernels/linear_mma.cuh"
 #include "kernels/linear_rows.cuh"
+#include "kernels/linear_split.cuh"
 #include "kernels/linear_tiled.cuh"
 #include "ops/ops.h"
 
@@ -134,6 +135,23 @@ void by_tiles(Context& context, const MatrixProduct& p) {
   });
 }
 
+template <Along ALONG_A, Along ALONG_B>
+void by_split(Context& context, const MatrixProduct& p) {
+  using Product = TileProductSplit<ALONG_A, ALONG_B>;
+  LinearSplit parameters{};
+  parameters.a = input_of(p, 4);
+  parameters.b = {static_cast<const bf16*>(p.b.data), p.transpose_b ? p.columns : p.inner, p.transpose_b ? p.inner : p.columns, p.b.stride,
+                  is_aligned(p.b.data, p.b.dtype, p.b.stride, 8)};
+  parameters.inner = p.inner;
+  const int64_t count = ceil_div(p.rows, Product::rows) * ceil_div(p.columns, Product::columns);
+  in_pieces(context, p, count, [&](const TileOutput& output, int64_t pieces, int64_t piece) {
+    parameters.output = output;
+    parameters.piece = piece;
+    launch(context, "linear_split", linear_split<Product>, count * pieces, Product::threads, Product::shared_bytes,
+           parameters);
+  });
+}
+
 template <typename Product>
 void in_tiles_of(Context& context, const MatrixProduct& p) {
   using T = typename Product::Element;
@@ -223,6 +241,12 @@ void multiply(Context& context, const MatrixProduct& p) {
   if (both_half && !p.input_norm && !(p.transpose_a && p.transpose_b)) {
     if (p.a.dtype == DType::f16) return by_tensor_cores<f16>(context, p);
     return by_tensor_cores<bf16>(context, p);
+  }
+  // A is f32 here, or 16-bit to be normalised. Narrow outputs would leave most of a tile's products idle.
+  if (p.b.dtype == DType::bf16 && p.columns >= 16 && !(p.transpose_a && p.transpose_b)) {
+    if (p.transpose_a) return by_split<Along::outer, Along::outer>(context, p);
+    if (p.transpose_b) return by_split<Along::inner, Along::inner>(context, p);
+    return by_split<Along::inner, Along::outer>(context, p);
   }
   if (choose_tiles(context, p.rows, p.columns, false) == Tiles::of_128) return by_tiles<128>(context, p);
   by_tiles<64>(context, p);
