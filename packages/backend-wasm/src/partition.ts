@@ -22,7 +22,7 @@ export function thingsPerTask(count: number, microseconds: number, multiple = 1)
   return roundUp(Math.min(things, Math.max(count, 1)), multiple);
 }
 
-export function roundUp(value: number, multiple: number): number {
+function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
 }
 

@@ -2,7 +2,7 @@ import { FlashMoeError } from "@flash-moe/core";
 import { nodeThreads, type ThreadEngine } from "./spawn.js";
 
 /** As many as a call may ask for. */
-export const maxThreads = 64;
+const maxThreads = 64;
 
 /** As many as are taken unasked: what is bound by memory gains nothing from more. */
 const defaultMaxThreads = 8;
