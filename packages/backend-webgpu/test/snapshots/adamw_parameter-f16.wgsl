@@ -1,13 +1,3 @@
-// Purpose: one step of AdamW on all rows, or the used rows, of a parameter.
-// Equation: g = scale * gradient; p -= lr decay p; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-//   p -= step_size m / (sqrt(v) correction + epsilon), on the master where there is one, to which p is then set.
-// Shapes: the elements [low, high) of parameter, master and moments [rows, columns]; gradient the elements
-//   [gradient_low, gradient_high) of the same, or with COMPACT of [capacity, columns]; row_ids [capacity], count [1].
-// Parallelisation: a thread owns a word of the parameter: one f32 or two 16-bit elements. Dense, thread n has word n;
-//   compact, the words of a row are shared out, and one that two used rows share belongs to the first of them; the grid
-//   is that of the used rows, made on the device by used_rows_grid.
-// Why: a word that two invocations wrote would lose one half. What depends on the step alone comes from the host in
-//   double precision: 1 - beta2 in f32 is off by 1e-5.
 // uses: grid report
 
 struct Params {
@@ -32,7 +22,6 @@ struct Params {
 }
 
 override COMPACT: bool = false;
-// Elements in a word of the parameter.
 override WIDTH: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -45,7 +34,6 @@ override WIDTH: u32 = 1u;
 @group(0) @binding(7) var<storage, read> count: array<i32>;
 @group(0) @binding(8) var<storage, read_write> errors: array<atomic<u32>>;
 
-// `at` is an element of the parameter, `from` its element of the gradient, both counted from the windows' starts.
 fn updated(at: u32, source: u32, value: f32) -> f32 {
   let g = params.scale * gradient[source];
   var p = value;
@@ -88,7 +76,6 @@ fn valid_row(entry: u32) -> bool {
 
 fn compact(n: u32) {
   let used = u32(clamp(count[0], 0, i32(params.capacity)));
-  // A row of an odd length may touch one word more than fit it.
   let words = (params.columns + WIDTH - 1u) / WIDTH + WIDTH - 1u;
   let entry = n / words;
   if (entry >= used) {
@@ -116,7 +103,6 @@ fn compact(n: u32) {
   for (var q = 0u; q < here; q++) {
     let at = first + q;
     var source = entry * params.columns + at - row;
-    // The word may begin with the end of a row that is not used, or end with the beginning of the next.
     var mine = at >= row;
     if (at >= end) {
       mine = entry + 1u < used && row_ids[min(entry + 1u, params.capacity - 1u)] == row_ids[entry] + 1;
@@ -142,13 +128,10 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Reports an id that is out of range, for the host to find at its next await: four words per slot, the first
-// claimed by whoever comes first, so that place and value belong together.
 fn report(slot: u32, place: u32, value: u32) {
   loop {
     let claim = atomicCompareExchangeWeak(&errors[4u * slot], 0u, place + 1u);
@@ -162,9 +145,6 @@ fn report(slot: u32, place: u32, value: u32) {
   }
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -180,7 +160,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -188,7 +167,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

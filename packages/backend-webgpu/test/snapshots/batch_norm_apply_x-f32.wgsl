@@ -1,8 +1,3 @@
-// Purpose: BatchNorm1d (affine = False) with given statistics.
-// Equation: output = (x - mean) / sqrt(variance + epsilon).
-// Shapes: x and output [tokens, features], mean and variance [features]; `size` elements.
-// Parallelisation: one element per thread.
-// Why: the difference is formed first, so that a large mean costs one rounding and no more.
 // uses: grid
 
 struct Params {
@@ -31,7 +26,6 @@ fn main(
   output[n] = (load_x(n) - mean[feature]) * inverseSqrt(variance[feature] + params.epsilon);
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

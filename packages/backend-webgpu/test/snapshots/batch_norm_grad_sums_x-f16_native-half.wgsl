@@ -1,9 +1,4 @@
 enable f16;
-// Purpose: the two means over the batch that the backward of a training BatchNorm subtracts.
-// Equation: sums[f] = mean_t(d), sums[features + f] = mean_t(d n), n the normalised input, d the incoming gradient.
-// Shapes: x and d [tokens, features], mean and variance [features], sums [2, features].
-// Parallelisation: as batch_norm_statistics: 16 features per workgroup of 256, 16 threads to a feature.
-// Why: a fixed order of summation that depends on T alone.
 // uses: grid
 
 struct Params {
@@ -54,7 +49,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

@@ -1,10 +1,4 @@
 enable f16;
-// Purpose: the gradient of BatchNorm's input.
-// Equation: with r = 1 / sqrt(variance + epsilon) and n the normalised input,
-//   training: gradInput (+)= r (d - mean_t(d) - n mean_t(d n)); evaluation: gradInput (+)= r d.
-// Shapes: x, d and gradInput [tokens, features], mean and variance [features], sums [2, features].
-// Parallelisation: one element per thread.
-// Why: the sums over the batch were made before, so that this pass is a stream.
 // uses: grid
 
 struct Params {
@@ -48,7 +42,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

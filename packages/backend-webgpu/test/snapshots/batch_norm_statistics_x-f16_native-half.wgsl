@@ -1,11 +1,4 @@
 enable f16;
-// Purpose: the statistics of a batch, and the update of the running ones.
-// Equation: mean = sum_t x / T; variance = sum_t (x - mean)^2 / T, in a second pass, never E[x^2] - E[x]^2;
-//   running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
-// Shapes: x [tokens, features], all statistics [features].
-// Parallelisation: a workgroup of 256 takes 16 features; 16 threads share a feature, each every 16th token, then a
-//   fixed tree of 16.
-// Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone.
 // uses: grid
 
 struct Params {
@@ -72,7 +65,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

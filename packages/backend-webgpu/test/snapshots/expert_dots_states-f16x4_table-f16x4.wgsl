@@ -1,10 +1,3 @@
-// Purpose: the inner products of each token with the rows of its experts.
-// Equation: dots[t, j] (+)= states[t] . table[ids[t, j]], over the elements of the table in [low, high).
-// Shapes: states [tokens, hidden], table the elements [low, high) of [experts, hidden], ids and dots [tokens, k].
-// Parallelisation: a workgroup of 128, LANES threads to a pair (t, j), four elements at a time; then the sums of eight
-//   threads, then those.
-// Why: one row per pair is all there is to read, and it is read once, in order. A table larger than a binding is
-//   passed window by window, at any boundary, adding up in f32. An id that is none is reported and counts as 0.
 // uses: grid report
 
 struct Params {
@@ -18,7 +11,6 @@ struct Params {
   slot: u32,
 }
 
-// Threads to a pair: 8 or 32.
 override LANES: u32 = 32u;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -76,13 +68,10 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Reports an id that is out of range, for the host to find at its next await: four words per slot, the first
-// claimed by whoever comes first, so that place and value belong together.
 fn report(slot: u32, place: u32, value: u32) {
   loop {
     let claim = atomicCompareExchangeWeak(&errors[4u * slot], 0u, place + 1u);
@@ -96,9 +85,6 @@ fn report(slot: u32, place: u32, value: u32) {
   }
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -114,7 +100,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -122,7 +107,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

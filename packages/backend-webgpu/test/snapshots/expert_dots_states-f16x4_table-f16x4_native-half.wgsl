@@ -1,11 +1,4 @@
 enable f16;
-// Purpose: the inner products of each token with the rows of its experts.
-// Equation: dots[t, j] (+)= states[t] . table[ids[t, j]], over the elements of the table in [low, high).
-// Shapes: states [tokens, hidden], table the elements [low, high) of [experts, hidden], ids and dots [tokens, k].
-// Parallelisation: a workgroup of 128, LANES threads to a pair (t, j), four elements at a time; then the sums of eight
-//   threads, then those.
-// Why: one row per pair is all there is to read, and it is read once, in order. A table larger than a binding is
-//   passed window by window, at any boundary, adding up in f32. An id that is none is reported and counts as 0.
 // uses: grid report
 
 struct Params {
@@ -19,7 +12,6 @@ struct Params {
   slot: u32,
 }
 
-// Threads to a pair: 8 or 32.
 override LANES: u32 = 32u;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -77,13 +69,10 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Reports an id that is out of range, for the host to find at its next await: four words per slot, the first
-// claimed by whoever comes first, so that place and value belong together.
 fn report(slot: u32, place: u32, value: u32) {
   loop {
     let claim = atomicCompareExchangeWeak(&errors[4u * slot], 0u, place + 1u);

@@ -1,9 +1,3 @@
-// Purpose: marks where a new expert begins among the sorted pairs.
-// Equation: marks[n] = 1 where the key of n is an expert and differs from the one before; scanned, the place of n's
-//   expert among those in use, plus one where n is not its first.
-// Shapes: sorted [pairs] of (expert, pair), marks [pairs].
-// Parallelisation: one pair per thread.
-// Why: with this the compact gradients need nothing of the size N.
 // uses: grid
 
 struct Params {
@@ -33,7 +27,6 @@ fn main(
   marks[n] = select(0u, 1u, mark);
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

@@ -1,12 +1,3 @@
-// Purpose: the weighted sum of the rows of each token's experts: their output, or the gradient of the hidden states.
-// Equation: output[t] (+)= addend[t] + sum_j c_j table[ids[t, j]], over the elements of the table in [low, high), with
-//   c_j = act(dots[t, j]) weights[t, j] (ACTIVATE) or c_j = dots[t, j].
-// Shapes: table the elements [low, high) of [experts, hidden]; ids, dots and weights [tokens, k]; addend and output
-//   [tokens, hidden].
-// Parallelisation: a workgroup makes up to 256 columns of one token: ACROSS threads, four columns each, and four deep,
-//   each every fourth expert; the four sums are added in order.
-// Why: rows are read once, whole vectors at a time, and summed in f32 registers, so that an output is rounded once.
-//   Four deep, since one token with many experts would else wait for one row after the other.
 // uses: grid activation
 
 struct Params {
@@ -22,7 +13,6 @@ struct Params {
 }
 
 override ACTIVATE: bool = false;
-// Threads across: 8, 16, 32 or 64.
 override ACROSS: u32 = 64u;
 const DEPTH = 4u;
 
@@ -75,7 +65,6 @@ fn main(
         if (column >= begin && column < end) {
           sum += coefficients[n] * load4_table(row + column - params.low, end - column);
         } else if (column < begin && column + 4u > begin && end > begin) {
-          // A window that begins inside these four columns.
           for (var q = begin - column; q < min(4u, end - column); q++) {
             sum[q] += coefficients[n] * load_table(row + column + q - params.low);
           }
@@ -101,22 +90,16 @@ fn main(
   store4_output(at, sum, valid);
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// act and its derivative. No intermediate overflows for a finite argument: a compiler may assume that infinity
-// does not occur. `kind`: 0 silu, 1 gelu, 2 gelu_tanh, 3 relu; a parameter, since four times as many kernels to
-// compile would cost more than a branch that all threads take alike.
 
 fn sigmoid(x: f32) -> f32 {
   let e = exp(-abs(x));
   return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
-// The normal distribution function through erf of Abramowitz and Stegun 7.1.26, |error| <= 1.5e-7. The tail is
-// computed, not its complement, so that nothing cancels for negative x.
 fn normal_distribution(x: f32) -> f32 {
   let z = min(abs(x) * 0.70710678, 12.0);
   let t = 1.0 / (1.0 + 0.3275911 * z);
@@ -125,7 +108,6 @@ fn normal_distribution(x: f32) -> f32 {
   return select(tail, 1.0 - tail, x >= 0.0);
 }
 
-// 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 30 its sigmoid is 0 or 1.
 fn tanh_argument(x: f32) -> f32 {
   let c = clamp(x, -30.0, 30.0);
   return 1.5957691 * (c + 0.044715 * c * c * c);
@@ -159,9 +141,6 @@ fn act_slope(kind: u32, x: f32) -> f32 {
   }
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -177,7 +156,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -185,7 +163,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

@@ -1,8 +1,3 @@
-// Purpose: the list that is sorted to bring pairs (token, slot) into expert-major order.
-// Equation: entries[p] = (ids[p], p), with N in place of an id that is none.
-// Shapes: ids [tokens, k], entries [tokens * k] of two words.
-// Parallelisation: one pair per thread.
-// Why: what is no expert sorts last and is then left alone. Pairs are numbered, so duplicates are harmless.
 // uses: grid
 
 struct Params {
@@ -28,7 +23,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

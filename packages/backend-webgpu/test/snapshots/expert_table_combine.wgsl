@@ -1,10 +1,3 @@
-// Purpose: the gradients of experts whose pairs span several tiles of expert_table_grad.
-// Equation: gradient[row of e] (+)= the partial sum of the tile that e begins in, then those of the tiles it goes on
-//   in, in order.
-// Shapes: as expert_table_grad.
-// Parallelisation: a workgroup of 64 per tile and 256 columns; only the tile in which a shared expert begins works.
-// Why: the partial sums of a row are added by one thread in the order of the list, so the bits are the same on every
-//   run. A segment of 256 * m pairs costs m steps.
 // uses: grid
 
 struct Params {
@@ -43,13 +36,11 @@ fn main(
   if (expert >= params.num_experts || sorted[next].x != expert) {
     return;
   }
-  // It begins here unless it fills the tile and comes from the one before.
   if (begin > 0u && sorted[begin - 1u].x == expert) {
     return;
   }
   var row = expert;
   if (COMPACT) {
-    // The scan counts the firsts before n: one more than the place of n's expert where n is not its first.
     row = starts[next] - 1u;
   }
   for (var q = 0u; q < 4u; q++) {
@@ -71,7 +62,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

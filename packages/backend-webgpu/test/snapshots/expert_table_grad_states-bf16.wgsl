@@ -1,13 +1,3 @@
-// Purpose: the gradient of a table: per expert, the weighted sum of the rows of its tokens.
-// Equation: gradient[row of e] (+)= sum over the pairs p of e, in order, of coefficients[p] states[p / k].
-// Shapes: sorted [pairs] of (expert, pair), coefficients [pairs], states [tokens, hidden]; starts [pairs] gives the
-//   row with COMPACT, else it is the expert; gradient the elements [low, high) of [rows, hidden]; partials
-//   [2 * tiles, hidden].
-// Parallelisation: a workgroup of 64 takes a tile of sorted pairs and 256 columns, four per thread, and walks the
-//   tile in order. An expert that lies inside the tile is written; what it shares with its neighbours goes to
-//   partials: 2 * tile from before, 2 * tile + 1 into the next; expert_table_combine adds these.
-// Why: equal work for everyone however uneven the experts are, no float atomics, and one order of summation: cuts
-//   are at fixed places of the sorted list.
 // uses: grid
 
 struct Params {
@@ -97,14 +87,10 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -120,7 +106,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -128,7 +113,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

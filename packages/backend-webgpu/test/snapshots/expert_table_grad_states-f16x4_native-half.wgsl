@@ -1,14 +1,4 @@
 enable f16;
-// Purpose: the gradient of a table: per expert, the weighted sum of the rows of its tokens.
-// Equation: gradient[row of e] (+)= sum over the pairs p of e, in order, of coefficients[p] states[p / k].
-// Shapes: sorted [pairs] of (expert, pair), coefficients [pairs], states [tokens, hidden]; starts [pairs] gives the
-//   row with COMPACT, else it is the expert; gradient the elements [low, high) of [rows, hidden]; partials
-//   [2 * tiles, hidden].
-// Parallelisation: a workgroup of 64 takes a tile of sorted pairs and 256 columns, four per thread, and walks the
-//   tile in order. An expert that lies inside the tile is written; what it shares with its neighbours goes to
-//   partials: 2 * tile from before, 2 * tile + 1 into the next; expert_table_combine adds these.
-// Why: equal work for everyone however uneven the experts are, no float atomics, and one order of summation: cuts
-//   are at fixed places of the sorted list.
 // uses: grid
 
 struct Params {
@@ -98,7 +88,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

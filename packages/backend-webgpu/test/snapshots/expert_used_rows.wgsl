@@ -1,8 +1,3 @@
-// Purpose: the ids of the experts in use, ascending, and how many they are.
-// Equation: ids[starts[n]] = key of n where n is the first of its expert; count = their number.
-// Shapes: sorted [pairs] of (expert, pair), starts [pairs]: the scan of the marks; ids [capacity], count [1].
-// Parallelisation: one pair per thread; the last one writes the count.
-// Why: the number stays on the device, so nothing waits for it.
 // uses: grid
 
 struct Params {
@@ -39,7 +34,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

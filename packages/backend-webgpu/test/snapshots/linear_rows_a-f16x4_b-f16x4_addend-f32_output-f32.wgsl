@@ -1,10 +1,3 @@
-// Purpose: the matrix product of few rows by a transposed matrix: what decoding one token consists of.
-// Equation: output[m, n] (+)= sum_k norm(a[m, k]) b[n, k], then norm, then + addend[m, n].
-// Shapes: a [rows, inner], b [columns, inner], addend and output [rows, columns], statistics [inner], [columns].
-// Parallelisation: a workgroup of 64 makes eight columns of up to four rows, 16 threads two of the columns: each every
-//   16th group of four elements of the inner sums, then eights of these, then the two sums. Two columns, so that one
-//   invocation owns a word of 16-bit output.
-// Why: a tile would leave all but `rows` of its 64 rows idle. The cost is reading b once, which this does, in order.
 // uses: grid
 
 struct Params {
@@ -64,7 +57,6 @@ fn main(
     var mean = vec4<f32>();
     var scale = vec4<f32>();
     if (params.input_norm == 1u) {
-      // Past the end anything finite will do: the weights there are 0.
       let at = min(vec4<u32>(k, k + 1u, k + 2u, k + 3u), vec4<u32>(params.inner - 1u));
       mean = vec4<f32>(input_mean[at.x], input_mean[at.y], input_mean[at.z], input_mean[at.w]);
       let spread = vec4<f32>(
@@ -80,7 +72,6 @@ fn main(
     first.x += dot(x, weights);
     second.x += dot(x, others);
     if (rows > 1u) {
-      // Rows past the last are its copies, and are not written.
       let y = row_values(first_row + 1u, k, valid, mean, scale);
       let z = row_values(first_row + min(2u, rows - 1u), k, valid, mean, scale);
       let w = row_values(first_row + rows - 1u, k, valid, mean, scale);
@@ -123,14 +114,10 @@ fn main(
   store4_output(at, values, valid);
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -146,7 +133,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -154,7 +140,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

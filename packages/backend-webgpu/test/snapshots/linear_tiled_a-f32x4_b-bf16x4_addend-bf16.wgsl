@@ -1,10 +1,3 @@
-// Purpose: matrix product, with an evaluation-mode normalisation of its input or output and an addend.
-// Equation: output[m, n] (+)= sum_k norm(a[m, k]) b[k, n], then norm, then + addend[m, n].
-// Shapes: a [rows, inner] or [inner, rows] (transpose_a), b [inner, columns] or [columns, inner] (transpose_b),
-//   addend and output [rows, columns], the output in f32; statistics [inner] and [columns].
-// Parallelisation: a workgroup of 256 makes a tile of 64 x 64, a thread 4 x 4 of it; 16 of the inner dimension are
-//   staged in workgroup memory at a time. Loads take four elements along whichever dimension is contiguous.
-// Why: each element that is loaded serves 64 products, and the inner sum runs in one order whatever the device.
 // uses: grid
 
 struct Params {
@@ -33,7 +26,6 @@ struct Params {
 
 const TILE = 64u;
 const DEPTH = 16u;
-// One more than the tile, so that a column of it does not fall into one memory bank.
 const STRIDE = 65u;
 
 var<workgroup> tile_a: array<f32, 1040>;
@@ -163,14 +155,10 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -186,7 +174,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -194,7 +181,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

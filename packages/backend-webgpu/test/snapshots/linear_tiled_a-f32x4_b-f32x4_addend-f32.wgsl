@@ -1,10 +1,3 @@
-// Purpose: matrix product, with an evaluation-mode normalisation of its input or output and an addend.
-// Equation: output[m, n] (+)= sum_k norm(a[m, k]) b[k, n], then norm, then + addend[m, n].
-// Shapes: a [rows, inner] or [inner, rows] (transpose_a), b [inner, columns] or [columns, inner] (transpose_b),
-//   addend and output [rows, columns], the output in f32; statistics [inner] and [columns].
-// Parallelisation: a workgroup of 256 makes a tile of 64 x 64, a thread 4 x 4 of it; 16 of the inner dimension are
-//   staged in workgroup memory at a time. Loads take four elements along whichever dimension is contiguous.
-// Why: each element that is loaded serves 64 products, and the inner sum runs in one order whatever the device.
 // uses: grid
 
 struct Params {
@@ -33,7 +26,6 @@ struct Params {
 
 const TILE = 64u;
 const DEPTH = 16u;
-// One more than the tile, so that a column of it does not fall into one memory bank.
 const STRIDE = 65u;
 
 var<workgroup> tile_a: array<f32, 1040>;
@@ -163,7 +155,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

@@ -1,9 +1,3 @@
-// Purpose: the gated intermediate of the shared MLP for few tokens.
-// Equation: hidden[t, i] = act(sum_h x[t, h] gate[i, h]) * sum_h x[t, h] up[i, h].
-// Shapes: x [tokens, hidden], gate and up [intermediate, hidden], hidden [tokens, intermediate] in f32.
-// Parallelisation: a workgroup of 64 per four units and four tokens, 16 threads to a unit: each every 16th group of
-//   four elements of the sums, then eights of these, then the two sums.
-// Why: as linear_rows: the cost is reading the weights, and a tile would leave most of its rows idle.
 // uses: grid activation
 
 struct Params {
@@ -47,7 +41,6 @@ fn main(
     gated.x += dot(x0, gates);
     linear.x += dot(x0, ups);
     if (tokens > 1u) {
-      // Tokens past the last are its copies, and are not written.
       let x1 = load4_x((first_token + 1u) * params.hidden_size + h, valid);
       let x2 = load4_x((first_token + min(2u, tokens - 1u)) * params.hidden_size + h, valid);
       let x3 = load4_x((first_token + tokens - 1u) * params.hidden_size + h, valid);
@@ -75,22 +68,16 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// act and its derivative. No intermediate overflows for a finite argument: a compiler may assume that infinity
-// does not occur. `kind`: 0 silu, 1 gelu, 2 gelu_tanh, 3 relu; a parameter, since four times as many kernels to
-// compile would cost more than a branch that all threads take alike.
 
 fn sigmoid(x: f32) -> f32 {
   let e = exp(-abs(x));
   return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
-// The normal distribution function through erf of Abramowitz and Stegun 7.1.26, |error| <= 1.5e-7. The tail is
-// computed, not its complement, so that nothing cancels for negative x.
 fn normal_distribution(x: f32) -> f32 {
   let z = min(abs(x) * 0.70710678, 12.0);
   let t = 1.0 / (1.0 + 0.3275911 * z);
@@ -99,7 +86,6 @@ fn normal_distribution(x: f32) -> f32 {
   return select(tail, 1.0 - tail, x >= 0.0);
 }
 
-// 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 30 its sigmoid is 0 or 1.
 fn tanh_argument(x: f32) -> f32 {
   let c = clamp(x, -30.0, 30.0);
   return 1.5957691 * (c + 0.044715 * c * c * c);
@@ -133,9 +119,6 @@ fn act_slope(kind: u32, x: f32) -> f32 {
   }
 }
 
-// 16-bit floats in the halves of a word, the element of even index in the lower one. Encoding rounds to nearest,
-// ties to even, on the bits: WGSL leaves the rounding of pack2x16float open, and a compiler may assume that NaN
-// and infinity do not occur.
 fn decode_f16(word: u32) -> vec2<f32> {
   return unpack2x16float(word);
 }
@@ -151,7 +134,6 @@ fn encode_f16(value: f32) -> u32 {
   if (magnitude > 0x7f800000u) {
     return sign | 0x7e00u | ((magnitude >> 13u) & 0x1ffu);
   }
-  // 65520, halfway between the largest f16 and 2^16: it and all above become infinity.
   if (magnitude >= 0x477ff000u) {
     return sign | 0x7c00u;
   }
@@ -159,7 +141,6 @@ fn encode_f16(value: f32) -> u32 {
     let rebased = magnitude - 0x38000000u;
     return sign | ((rebased + 0xfffu + ((rebased >> 13u) & 1u)) >> 13u);
   }
-  // At or below 2^-25 everything rounds to zero: 2^-25 is a tie with an even zero.
   if (magnitude <= 0x33000000u) {
     return sign;
   }

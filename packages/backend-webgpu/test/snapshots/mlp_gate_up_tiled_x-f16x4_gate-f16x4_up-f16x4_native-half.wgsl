@@ -1,9 +1,4 @@
 enable f16;
-// Purpose: the gated intermediate of the shared MLP.
-// Equation: hidden[t, i] = act(sum_h x[t, h] gate[i, h]) * sum_h x[t, h] up[i, h].
-// Shapes: x [tokens, hidden], gate and up [intermediate, hidden], hidden [tokens, intermediate] in f32.
-// Parallelisation: as linear_tiled, a tile of 64 x 64 per workgroup and 4 x 4 per thread, of both products at once.
-// Why: x is staged once for the two, and neither product is written to memory.
 // uses: grid activation
 
 struct Params {
@@ -100,22 +95,16 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// act and its derivative. No intermediate overflows for a finite argument: a compiler may assume that infinity
-// does not occur. `kind`: 0 silu, 1 gelu, 2 gelu_tanh, 3 relu; a parameter, since four times as many kernels to
-// compile would cost more than a branch that all threads take alike.
 
 fn sigmoid(x: f32) -> f32 {
   let e = exp(-abs(x));
   return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
-// The normal distribution function through erf of Abramowitz and Stegun 7.1.26, |error| <= 1.5e-7. The tail is
-// computed, not its complement, so that nothing cancels for negative x.
 fn normal_distribution(x: f32) -> f32 {
   let z = min(abs(x) * 0.70710678, 12.0);
   let t = 1.0 / (1.0 + 0.3275911 * z);
@@ -124,7 +113,6 @@ fn normal_distribution(x: f32) -> f32 {
   return select(tail, 1.0 - tail, x >= 0.0);
 }
 
-// 2 sqrt(2 / pi) (x + 0.044715 x^3); beyond 30 its sigmoid is 0 or 1.
 fn tanh_argument(x: f32) -> f32 {
   let c = clamp(x, -30.0, 30.0);
   return 1.5957691 * (c + 0.044715 * c * c * c);

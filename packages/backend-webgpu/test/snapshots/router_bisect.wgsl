@@ -1,12 +1,3 @@
-// Purpose: the k best of X * Y pairs of keys and their routing weights, for any k, in one launch.
-// Equation: as router_staircase.
-// Shapes: logits [tokens, keys_x + keys_y], x keys first; ids and weights [tokens, top_k]; scratch for `count` tokens
-//   from `first` on: sorted axes (size_x and size_y pairs), sorted pairs (size_k), two counts per x key.
-// Parallelisation: a workgroup of THREADS per token. Both axes are sorted; the k-th best sum is found bit by bit, each
-//   thread counting in its rows by binary search; the pairs within it are collected and sorted.
-// Why: 31 counting passes of X log Y find the k best without looking at the X * Y sums. Along a row of ranks the sums
-//   never rise, rounding being monotone, so a binary search counts exactly. The lists are in storage memory: 4,096
-//   keys per axis do not fit 16 KiB of workgroup memory.
 // uses: grid order log_sum
 
 struct Params {
@@ -31,12 +22,10 @@ struct Params {
 var<workgroup> total: atomic<u32>;
 var<workgroup> shares: array<vec2<u32>, THREADS>;
 
-// Whether `a` comes after `b`: by the first number, then the second, both ascending.
 fn is_after(a: vec2<u32>, b: vec2<u32>) -> bool {
   return a.x > b.x || (a.x == b.x && a.y > b.y);
 }
 
-// Bitonic: `size` is a power of two.
 fn sort_list(start: u32, size: u32, thread: u32) {
   for (var run = 2u; run <= size; run *= 2u) {
     for (var step = run / 2u; step > 0u; step /= 2u) {
@@ -56,7 +45,6 @@ fn sort_list(start: u32, size: u32, thread: u32) {
   }
 }
 
-// Makes (distance bits, index) from best to worst; returns the best logit.
 fn sort_axis(list: u32, size: u32, start: u32, keys: u32, thread: u32) -> f32 {
   for (var n = thread; n < size; n += THREADS) {
     var entry = vec2<u32>(0xffffffffu, 0xffffffffu);
@@ -76,7 +64,6 @@ fn sort_axis(list: u32, size: u32, start: u32, keys: u32, thread: u32) -> f32 {
   return best;
 }
 
-// How many of the y keys have, with this x distance, a sum up to `limit`.
 fn count_in_row(distance: u32, list_y: u32, columns: u32, limit: u32) -> u32 {
   var low = 0u;
   var high = columns;
@@ -112,7 +99,6 @@ fn main(
   let rows = min(params.keys_x, params.top_k);
   let columns = min(params.keys_y, params.top_k);
 
-  // The smallest `limit` within which there are k sums.
   var low = 0u;
   var limit = OVERFLOWN;
   for (var bit = 0u; bit < 31u; bit++) {
@@ -135,7 +121,6 @@ fn main(
     workgroupBarrier();
   }
 
-  // Below the limit all belong; at the limit the first by ranks, as many as are missing.
   let share = (rows + THREADS - 1u) / THREADS;
   let begin = min(thread * share, rows);
   let end = min(begin + share, rows);
@@ -205,15 +190,11 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Logits as unsigned integers. Selection must be the same on every device, so it never asks a float whether it is
-// infinite or NaN, and never computes one that is: a compiler may assume that neither occurs.
 
-// Grows with the logit: infinities clamped to the largest finite numbers, NaN as the lowest, -0 as 0.
 fn order_key(bits: u32) -> u32 {
   var magnitude = bits & 0x7fffffffu;
   var negative = (bits >> 31u) == 1u;
@@ -224,14 +205,12 @@ fn order_key(bits: u32) -> u32 {
   return select(magnitude | 0x80000000u, 0x7fffffffu - magnitude, negative && magnitude != 0u);
 }
 
-// The logit that a key stands for.
 fn key_value(key: u32) -> f32 {
   return bitcast<f32>(select((0x7fffffffu - key) | 0x80000000u, key & 0x7fffffffu, key >= 0x80000000u));
 }
 
 const OVERFLOWN = 0x7f800000u;
 
-// The bits of best - value >= 0. Halves do not overflow, and from 2^127 on the whole is infinite.
 fn distance_bits(best: f32, value: f32) -> u32 {
   if (0.5 * best - 0.5 * value >= 0x1p127f) {
     return OVERFLOWN;
@@ -239,7 +218,6 @@ fn distance_bits(best: f32, value: f32) -> u32 {
   return bitcast<u32>(best - value);
 }
 
-// The bits of x + y for the bits of x, y >= 0: the smaller, the better the pair.
 fn sum_bits(x: u32, y: u32) -> u32 {
   if (x == OVERFLOWN || y == OVERFLOWN) {
     return OVERFLOWN;
@@ -252,7 +230,6 @@ fn sum_bits(x: u32, y: u32) -> u32 {
   return bitcast<u32>(a + b);
 }
 
-// A distance as a number that exp and sums of a few can take: from 1e30 on, exp of its negative is 0 anyway.
 fn bounded_distance(bits: u32) -> f32 {
   return min(bitcast<f32>(min(bits, 0x7f7fffffu)), 1e30);
 }
@@ -263,14 +240,11 @@ fn exp_negative(distance: f32) -> f32 {
 
 const NAN_BITS = 0x7fc00000u;
 
-// For each axis of a token: the logarithm of sum exp(l - max), and whether its log-softmax is a number at all.
-// Every thread adds its keys in order, then eights of threads are added, then those. Needs `logits: array<u32>`.
 override THREADS: u32 = 256u;
 var<workgroup> own_sums: array<vec2<f32>, THREADS>;
 var<workgroup> eight_sums: array<vec2<f32>, THREADS / 8u>;
 var<workgroup> kinds: array<atomic<u32>, 2>;
 
-// 1: a finite logit; 2: NaN or +infinity.
 fn kind(bits: u32) -> u32 {
   if (bits == 0xff800000u) {
     return 0u;
@@ -293,7 +267,6 @@ fn axis_part(axis: u32, start: u32, keys: u32, best: f32, thread: u32) -> f32 {
   return sum;
 }
 
-// x, y: log sums; z: 1 where the token's log-softmaxes are numbers.
 fn log_sums(start: u32, keys_x: u32, keys_y: u32, best_x: f32, best_y: f32, thread: u32) -> vec3<f32> {
   if (thread < 2u) {
     atomicStore(&kinds[thread], 0u);
@@ -306,7 +279,6 @@ fn log_sums(start: u32, keys_x: u32, keys_y: u32, best_x: f32, best_y: f32, thre
   return vec3<f32>(log(max(sums.x, 1.0)), log(max(sums.y, 1.0)), select(0.0, 1.0, valid));
 }
 
-// The sum of one value per thread. Begins and ends with no barrier: its two lists are written on either side of one.
 fn sum_over_threads(value: vec2<f32>, thread: u32) -> vec2<f32> {
   own_sums[thread] = value;
   workgroupBarrier();

@@ -1,10 +1,3 @@
-// Purpose: the gradient of the routing weights with respect to the router logits.
-// Equation: d_p = g_p w_p, or d_p = w_p (g_p - sum_q g_q w_q) (normalize); gradLogits of x key a (+)= sum of d_p over
-//   the pairs p whose i is a, - softmax(lx)[a] sum_p d_p; the y keys likewise.
-// Shapes: logits and grad_logits [tokens, keys_x + keys_y], ids and grad_weights [tokens, top_k].
-// Parallelisation: a workgroup of THREADS per token; threads share the pairs, then the keys: each key is one thread's, and
-//   adds its pairs in the order of their slots.
-// Why: no atomics, so the same bits on every run. 1,024 pairs at a time are held in workgroup memory.
 // uses: grid order log_sum report
 
 struct Params {
@@ -32,7 +25,6 @@ var<workgroup> smallest: atomic<u32>;
 var<workgroup> keys_of: array<u32, 1024>;
 var<workgroup> gradients: array<f32, 1024>;
 
-// -log_softmax of a pair before the log sums, >= 0; ABSENT for an id that is none.
 fn pair_distance(start: u32, pair: u32, best_x: f32, best_y: f32) -> f32 {
   let id = ids[pair];
   if (id < 0 || u32(id) >= params.keys_x * params.keys_y) {
@@ -77,7 +69,6 @@ fn main(
   let best_y = key_value(atomicLoad(&bests[1]));
   let logs = log_sums(start, params.keys_x, params.keys_y, best_x, best_y, thread);
 
-  // Normalized weights are relative to the largest of the pairs: the smallest distance, found on its bits.
   var own_smallest = 0xffffffffu;
   for (var n = thread; n < params.top_k; n += THREADS) {
     let distance = pair_distance(start, first_pair + n, best_x, best_y);
@@ -160,15 +151,11 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }
 
-// Logits as unsigned integers. Selection must be the same on every device, so it never asks a float whether it is
-// infinite or NaN, and never computes one that is: a compiler may assume that neither occurs.
 
-// Grows with the logit: infinities clamped to the largest finite numbers, NaN as the lowest, -0 as 0.
 fn order_key(bits: u32) -> u32 {
   var magnitude = bits & 0x7fffffffu;
   var negative = (bits >> 31u) == 1u;
@@ -179,14 +166,12 @@ fn order_key(bits: u32) -> u32 {
   return select(magnitude | 0x80000000u, 0x7fffffffu - magnitude, negative && magnitude != 0u);
 }
 
-// The logit that a key stands for.
 fn key_value(key: u32) -> f32 {
   return bitcast<f32>(select((0x7fffffffu - key) | 0x80000000u, key & 0x7fffffffu, key >= 0x80000000u));
 }
 
 const OVERFLOWN = 0x7f800000u;
 
-// The bits of best - value >= 0. Halves do not overflow, and from 2^127 on the whole is infinite.
 fn distance_bits(best: f32, value: f32) -> u32 {
   if (0.5 * best - 0.5 * value >= 0x1p127f) {
     return OVERFLOWN;
@@ -194,7 +179,6 @@ fn distance_bits(best: f32, value: f32) -> u32 {
   return bitcast<u32>(best - value);
 }
 
-// The bits of x + y for the bits of x, y >= 0: the smaller, the better the pair.
 fn sum_bits(x: u32, y: u32) -> u32 {
   if (x == OVERFLOWN || y == OVERFLOWN) {
     return OVERFLOWN;
@@ -207,7 +191,6 @@ fn sum_bits(x: u32, y: u32) -> u32 {
   return bitcast<u32>(a + b);
 }
 
-// A distance as a number that exp and sums of a few can take: from 1e30 on, exp of its negative is 0 anyway.
 fn bounded_distance(bits: u32) -> f32 {
   return min(bitcast<f32>(min(bits, 0x7f7fffffu)), 1e30);
 }
@@ -218,14 +201,11 @@ fn exp_negative(distance: f32) -> f32 {
 
 const NAN_BITS = 0x7fc00000u;
 
-// For each axis of a token: the logarithm of sum exp(l - max), and whether its log-softmax is a number at all.
-// Every thread adds its keys in order, then eights of threads are added, then those. Needs `logits: array<u32>`.
 override THREADS: u32 = 256u;
 var<workgroup> own_sums: array<vec2<f32>, THREADS>;
 var<workgroup> eight_sums: array<vec2<f32>, THREADS / 8u>;
 var<workgroup> kinds: array<atomic<u32>, 2>;
 
-// 1: a finite logit; 2: NaN or +infinity.
 fn kind(bits: u32) -> u32 {
   if (bits == 0xff800000u) {
     return 0u;
@@ -248,7 +228,6 @@ fn axis_part(axis: u32, start: u32, keys: u32, best: f32, thread: u32) -> f32 {
   return sum;
 }
 
-// x, y: log sums; z: 1 where the token's log-softmaxes are numbers.
 fn log_sums(start: u32, keys_x: u32, keys_y: u32, best_x: f32, best_y: f32, thread: u32) -> vec3<f32> {
   if (thread < 2u) {
     atomicStore(&kinds[thread], 0u);
@@ -261,7 +240,6 @@ fn log_sums(start: u32, keys_x: u32, keys_y: u32, best_x: f32, best_y: f32, thre
   return vec3<f32>(log(max(sums.x, 1.0)), log(max(sums.y, 1.0)), select(0.0, 1.0, valid));
 }
 
-// The sum of one value per thread. Begins and ends with no barrier: its two lists are written on either side of one.
 fn sum_over_threads(value: vec2<f32>, thread: u32) -> vec2<f32> {
   own_sums[thread] = value;
   workgroupBarrier();
@@ -280,8 +258,6 @@ fn sum_over_threads(value: vec2<f32>, thread: u32) -> vec2<f32> {
   return sum;
 }
 
-// Reports an id that is out of range, for the host to find at its next await: four words per slot, the first
-// claimed by whoever comes first, so that place and value belong together.
 fn report(slot: u32, place: u32, value: u32) {
   loop {
     let claim = atomicCompareExchangeWeak(&errors[4u * slot], 0u, place + 1u);

@@ -1,8 +1,3 @@
-// Purpose: exclusive prefix sums, second half: what comes before each block is added to it.
-// Equation: values[n] += offsets[n / 1024].
-// Shapes: values [size], offsets [blocks]: the scan of the blocks' totals.
-// Parallelisation: one value per thread.
-// Why: see scan_blocks.
 // uses: grid
 
 struct Params {
@@ -25,7 +20,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

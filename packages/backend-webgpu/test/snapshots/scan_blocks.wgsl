@@ -1,9 +1,3 @@
-// Purpose: exclusive prefix sums, first half: within blocks of 1,024.
-// Equation: values[n] = sum of the values before n in its block; totals[block] = sum of the block.
-// Shapes: values [size], totals [blocks].
-// Parallelisation: a workgroup of 256 per block, four values per thread.
-// Why: two levels and a third where a million blocks need it: looking back at a neighbour's result while it is being
-//   made relies on progress that WGSL does not promise.
 // uses: grid
 
 struct Params {
@@ -55,7 +49,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

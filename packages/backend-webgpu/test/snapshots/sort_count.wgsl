@@ -1,9 +1,3 @@
-// Purpose: one pass of a stable counting sort, first half: how often each digit occurs in each block.
-// Equation: counts[digit, block] = number of entries of the block with this digit, (key >> shift) & 255.
-// Shapes: entries [size] of (key, value), counts [256, blocks], blocks of 256 entries.
-// Parallelisation: a workgroup of 256 per block, one entry per thread.
-// Why: integer atomics in workgroup memory, whose sums do not depend on their order. Digits come first in `counts`,
-//   so that one scan over it gives every entry's place.
 // uses: grid
 
 struct Params {
@@ -37,7 +31,6 @@ fn main(
   }
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

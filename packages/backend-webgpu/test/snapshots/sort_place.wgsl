@@ -1,9 +1,3 @@
-// Purpose: one pass of a stable counting sort, second half: every entry to its place.
-// Equation: place = starts[digit, block] + number of earlier entries of the block with the same digit.
-// Shapes: entries and sorted [size] of (key, value), starts [256, blocks]: the scan of what sort_count wrote.
-// Parallelisation: a workgroup of 256 per block, one entry per thread.
-// Why: counting the earlier ones instead of claiming places with an atomic keeps the order of equal keys: the sort is
-//   stable, so sums over it have one order.
 // uses: grid
 
 struct Params {
@@ -45,7 +39,6 @@ fn main(
   sorted[starts[digit * params.blocks + block] + earlier] = entry;
 }
 
-// The index of a workgroup, whatever the grid was folded into: a dimension takes at most 65,535 of them.
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
   return group.y * groups.x + group.x;
 }

@@ -1,10 +1,3 @@
-// Purpose: the grid of a kernel that works on the used rows alone, whose number only the device knows.
-// Equation: n = ceil(clamp(count, 0, capacity) * threads_per_row / 256) workgroups; y = ceil(n / 65535), x = ceil(n / y).
-// Shapes: count [1], grid [3]: what an indirect dispatch takes.
-// Parallelisation: none, it is three numbers.
-// Why: reading the count back would make the host wait, and a grid for as many rows as there is room for is mostly idle
-//   where experts are shared. More than 65,535 in a dimension would do nothing and say nothing, so it is folded here as
-//   the host folds its own. The count is judged here, since a count of nothing leaves nobody to do it.
 // uses: report
 
 struct Params {
@@ -33,8 +26,6 @@ fn main() {
   grid[2] = 1u;
 }
 
-// Reports an id that is out of range, for the host to find at its next await: four words per slot, the first
-// claimed by whoever comes first, so that place and value belong together.
 fn report(slot: u32, place: u32, value: u32) {
   loop {
     let claim = atomicCompareExchangeWeak(&errors[4u * slot], 0u, place + 1u);

@@ -1,8 +1,3 @@
-// Purpose: a host write that begins or ends in the middle of a word.
-// Equation: words[at] = (words[at] & ~mask) | bits.
-// Shapes: words: a buffer of 16-bit elements.
-// Parallelisation: none, it is one word.
-// Why: copies to a buffer are in whole words, and the other half must keep its bits.
 // uses:
 
 struct Params {
