@@ -213,7 +213,8 @@ bool may_use_wgmma(const Context& context) {
 bool is_aligned(const void* data, DType dtype, int64_t stride, int elements) {
   const int64_t size = is_half(dtype) ? 2 : 4;
   const int64_t unit = std::min<int64_t>(16, elements * size);
-  return reinterpret_cast<uintptr_t>(data) % unit == 0 && stride * size % unit == 0;
+  // A row that is no multiple of `elements` would be read beyond its end.
+  return reinterpret_cast<uintptr_t>(data) % unit == 0 && stride % elements == 0;
 }
 
 Tiles choose_tiles(const Context& context, int64_t rows, int64_t columns, bool half) {
