@@ -22,6 +22,7 @@ const continuation = new ContinuationPanel(client);
 
 device.onOpen = async (fresh) => {
   layer.ready = true;
+  if (fresh) clearErrors();
   // On a change of the backend the model moves along; what it computes is seen to stay the same.
   if (fresh) await model.create();
   else await routing.route();
@@ -38,6 +39,11 @@ model.onModel = ({ memory }) => {
   continuation.enabled = true;
   void routing.route();
 };
+/** What went wrong on a device that is gone is over. */
+function clearErrors(): void {
+  for (const message of document.querySelectorAll<HTMLElement>(".error")) showMessage(message, undefined);
+}
+
 // Somebody who asks for little motion sees the map move when training ends, and the text when it is asked for.
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 if (still.matches) byId("generate-live", HTMLInputElement).checked = false;
