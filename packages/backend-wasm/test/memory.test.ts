@@ -97,22 +97,26 @@ it("grows by what is needed where there is no room for more", () => {
   expect(memory.byteLength - before).toBeLessThanOrEqual(17 * 65_536);
 });
 
-it("takes a smaller memory where the engine does not reserve 4 GiB", () => {
-  const engine = webAssembly()!;
-  const asked: number[] = [];
-  function Memory(descriptor: { initial: number; maximum: number }): object {
-    asked.push(descriptor.maximum);
-    if (descriptor.maximum > 20_000) throw new RangeError("no");
-    return new engine.Memory(descriptor);
-  }
-  vi.stubGlobal("WebAssembly", { Memory });
-  const memory = LinearMemory.create();
-  vi.unstubAllGlobals();
-  expect(asked).toEqual([65_536, 32_768, 16_384]);
-  const { code, message } = codeOf(() => memory.allocate(2 ** 30, "too much"));
-  expect(code).toBe("OUT_OF_MEMORY");
-  expect(message).toContain(`${2 ** 30 - 65_536 - 16} bytes are left`);
-});
+it.each([false, true])(
+  "takes a smaller memory where the engine does not reserve 4 GiB, shared: %s",
+  (shared) => {
+    const engine = webAssembly()!;
+    const asked: number[] = [];
+    function Memory(descriptor: { initial: number; maximum: number }): object {
+      asked.push(descriptor.maximum);
+      if (descriptor.maximum > 20_000) throw new RangeError("no");
+      return new engine.Memory(descriptor);
+    }
+    vi.stubGlobal("WebAssembly", { Memory });
+    const memory = LinearMemory.create(shared);
+    vi.unstubAllGlobals();
+    expect(asked).toEqual([65_536, 32_768, 16_384]);
+    expect(memory.memory.buffer instanceof SharedArrayBuffer).toBe(shared);
+    const { code, message } = codeOf(() => memory.allocate(2 ** 30, "too much"));
+    expect(code).toBe("OUT_OF_MEMORY");
+    expect(message).toContain(`${2 ** 30 - 65_536 - 16} bytes are left`);
+  },
+);
 
 it("uses again what was released, joined to its neighbours", () => {
   const memory = LinearMemory.create();

@@ -10,7 +10,7 @@
 
 /**
  * @param {{
- *   memory: WebAssembly.Memory, module: Uint8Array, kernels: string[], kinds: { read: number, signal: number, host: number },
+ *   memory: WebAssembly.Memory, module: Uint8Array<ArrayBuffer>, kernels: string[], kinds: { read: number, signal: number, host: number },
  *   control: Int32Array, words: Record<string, number>, slots: Float64Array, slotWords: number, thread: number,
  * }} setup
  * @param {Port} port
