@@ -34,10 +34,10 @@ const open = () => cuda.open({ device: Number(options.device), binary: options.b
 const tiny = options.sizes === "tiny";
 const flushBytes = tiny ? 2 ** 16 : 2 ** 29;
 
+let device = "";
 const rates = await withBackend((backend) => measureRates(backend, tiny ? 64 : 8192, flushBytes));
 /** @type {object[]} */
 const rows = [];
-let device = "";
 for (const size of cases) {
   const name = nameOf(size);
   if (!name.includes(options.only)) continue;

@@ -40,7 +40,9 @@ packPackages();
 packAddon();
 packWebGpu();
 packFolder("tools/gpu-bundle", app, (path) => !path.endsWith("run.sh"));
-packFolder("benchmarks", join(app, "benchmarks"), (path) => /\/(cuda|statistics)/.test(path));
+for (const part of ["cuda", "cuda.mjs", "cuda_peers.py", "statistics.mjs"]) {
+  packFolder(`benchmarks/${part}`, join(app, "benchmarks", part), () => true);
+}
 packFolder("tools/goldens", join(app, "goldens"), (path) => !path.includes("__pycache__"));
 writeFileSync(join(app, "package.json"), '{ "private": true, "type": "module" }\n');
 writeFileSync(join(out, "origin.json"), `${JSON.stringify(origin(), undefined, 2)}\n`);
