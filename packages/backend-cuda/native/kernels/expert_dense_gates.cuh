@@ -28,7 +28,7 @@ constexpr size_t expert_dense_gates_shared_bytes =
 
 // `tokens` rows from the pointers on; `tiles` tiles of experts in all.
 template <typename T, int TILE>
-__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, 2)
+__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, expert_dense_blocks<T>)
     expert_dense_gates(const T* states, const T* down, const uint2* list, const uint32_t* offsets, T* gated,
                        int64_t tokens, int64_t hidden, int64_t first_expert, int64_t experts, int64_t stride,
                        int64_t tiles, int64_t top_k, Activation activation) {

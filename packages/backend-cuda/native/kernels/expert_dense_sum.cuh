@@ -11,27 +11,28 @@
 namespace flash_moe {
 
 template <typename T, int TILE>
-__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::outer>::threads, 2)
-    expert_dense_sum(const T* gated, const T* up, const float* factors, float* partials, int64_t tokens,
-                     int64_t hidden, int64_t experts, int64_t stride, int64_t shares, int64_t share_experts,
-                     bool accumulate) {
+__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::outer>::threads, expert_dense_blocks<T>)
+    expert_dense_sum(const T* gated, const T* up, const float* factors, float* partials, int tokens, int hidden,
+                     int experts, int stride, int shares, int share_experts, bool accumulate) {
   using Tile = ExpertTile<T, TILE, Along::outer>;
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const int64_t row_tiles = ceil_div(tokens, TILE), column_tiles = ceil_div(hidden, TILE);
-  const int64_t share = blockIdx.x / static_cast<unsigned>(row_tiles * column_tiles);
-  const TilePlace place = tile_place(blockIdx.x - share * row_tiles * column_tiles, row_tiles, column_tiles);
-  const int64_t first_row = place.row * TILE, first_column = place.column * TILE;
+  const int row_tiles = (tokens + TILE - 1) / TILE, column_tiles = (hidden + TILE - 1) / TILE;
+  const int share = static_cast<int>(blockIdx.x) / (row_tiles * column_tiles);
+  const TilePlace place =
+      tile_place(static_cast<int>(blockIdx.x) - share * row_tiles * column_tiles, row_tiles, column_tiles);
+  const int first_row = static_cast<int>(place.row) * TILE, first_column = static_cast<int>(place.column) * TILE;
   // The last chunk may have nothing for the last shares: they add nothing.
-  const int64_t begin = share * share_experts < experts ? share * share_experts : experts;
-  const int64_t end = begin + share_experts < experts ? begin + share_experts : experts;
+  const int begin = min(share * share_experts, experts);
+  const int end = min(begin + share_experts, experts);
   Tile tile;
   tile.run(memory, gated, tokens, stride, first_row, up, experts, hidden, first_column, begin, end);
+  float* const base = partials + static_cast<int64_t>(share) * hidden + first_column;
   tile.each([&](int row, int column, float left, float right) {
-    const int64_t token = first_row + row;
+    const int token = first_row + row;
     // hidden is even: rows are whole in 16 bytes.
     if (token >= tokens || first_column + column >= hidden) return;
     const float factor = factors[token];
-    float2* const to = reinterpret_cast<float2*>(partials + (token * shares + share) * hidden + first_column + column);
+    float2* const to = reinterpret_cast<float2*>(base + static_cast<int64_t>(token) * shares * hidden + column);
     const float2 old = accumulate ? *to : make_float2(0, 0);
     *to = make_float2(__fmaf_rn(left, factor, old.x), __fmaf_rn(right, factor, old.y));
   });

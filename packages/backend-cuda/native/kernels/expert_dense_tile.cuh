@@ -7,6 +7,10 @@
 
 namespace flash_moe {
 
+// Blocks that a multiprocessor should have room for: f32 arithmetic takes the registers of one.
+template <typename T>
+constexpr int expert_dense_blocks = sizeof(T) == 4 ? 1 : 2;
+
 // tile = A B with A [rows, inner] and B [columns, inner] (Along::inner) or [inner, columns] (Along::outer), both plain
 // row-major matrices of whole 16 bytes a row.
 template <typename T, int TILE, Along ALONG_B>

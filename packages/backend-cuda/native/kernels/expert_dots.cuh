@@ -16,8 +16,8 @@ namespace flash_moe {
 
 constexpr int expert_dots_threads = 256;
 
-// sums[0] of lane l becomes the sum of sums[l % LANES] over the LANES lanes that l belongs to: at each step a lane keeps
-// one half of its sums and gives away the other.
+// sums[0] of lane l becomes the sum of sums[l % LANES] over the LANES lanes that l belongs to: at each step a lane
+// keeps one half of its sums and gives away the other.
 template <int HALF, int LANES>
 FM_DEVICE void transpose_sums(float (&sums)[LANES], int lane) {
   if constexpr (HALF > 0) {

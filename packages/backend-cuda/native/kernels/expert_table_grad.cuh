@@ -37,7 +37,7 @@ FM_DEVICE void write_gradient(float* at, const float (&sums)[VECTOR], bool accum
 }
 
 template <typename T, int VECTOR>
-__global__ void __launch_bounds__(expert_table_grad_threads)
+__global__ void __launch_bounds__(expert_table_grad_threads, 7)
     expert_table_grad(ExpertSegments order, const float* coefficients, const T* states, float* gradient,
                       float* partials, uint32_t windows, int hidden, int top_k, bool accumulate, bool clear) {
   constexpr int batch = 8;

@@ -39,8 +39,8 @@ struct DensePlan {
     const int64_t output_tiles = ceil_div(tokens, tile) * ceil_div(call.hidden_size, tile);
     shares = 1;
     for (int64_t more = 2; more <= 8 && more * 4 * tile <= chunk; more++) {
-      if (ceil_div(output_tiles * more, 2 * processors) * shares < ceil_div(output_tiles * shares, 2 * processors) * more)
-        shares = more;
+      const int64_t rounds = ceil_div(output_tiles * shares, 2 * processors);
+      if (ceil_div(output_tiles * more, 2 * processors) * shares < rounds * more) shares = more;
     }
     share_experts = round_up(ceil_div(chunk, shares), tile);
   }
