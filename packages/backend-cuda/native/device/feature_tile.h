@@ -20,27 +20,38 @@ struct FeatureTile {
   }
   static __host__ __device__ int64_t chunks(int64_t tokens) { return ceil_div(tokens, tokens_per_block); }
 
-  int64_t tokens, features;
   int64_t chunk;
-  int first_feature;
   // Tokens of this block.
   int height;
 
-  FM_DEVICE FeatureTile(int64_t tokens, int64_t features) : tokens(tokens), features(features) {
+  FM_DEVICE FeatureTile(int64_t tokens, int64_t features) {
     const int64_t across = ceil_div(features, features_per_block);
     chunk = blockIdx.x / across;
-    first_feature = static_cast<int>(blockIdx.x % across) * features_per_block;
-    const int64_t left = tokens - chunk * tokens_per_block;
-    height = static_cast<int>(left < tokens_per_block ? left : tokens_per_block);
+    first_ = (blockIdx.x % across) * features_per_block + lane_id();
+    left_ = static_cast<int>(min(features - first_, static_cast<int64_t>(features_per_block)));
+    const int64_t below = tokens - chunk * tokens_per_block;
+    height = static_cast<int>(below < tokens_per_block ? below : tokens_per_block);
+    start_ = (chunk * tokens_per_block + warp_id()) * features + first_;
+    stride_ = warps * features;
   }
 
-  // Feature q of this thread.
-  FM_DEVICE int64_t feature(int q) const { return first_feature + q * warp_size + lane_id(); }
-  FM_DEVICE bool holds(int r, int q) const { return row(r) < height && feature(q) < features; }
-  FM_DEVICE int64_t at(int r, int q) const { return (chunk * tokens_per_block + row(r)) * features + feature(q); }
+  // Feature q of this thread, and whether there is one.
+  FM_DEVICE int64_t feature(int q) const { return first_ + q * warp_size; }
+  FM_DEVICE bool holds(int q) const { return q * warp_size < left_; }
+  FM_DEVICE bool holds(int r, int q) const { return holds(q) && r * warps + warp_id() < height; }
+  // The place of row r, feature q in the matrix.
+  FM_DEVICE int64_t at(int r, int q) const { return start_ + r * stride_ + q * warp_size; }
+
+  // Feature q of all rows at once, so that as many loads are under way; 0 where there is none.
+  template <typename T>
+  FM_DEVICE void load_column(const T* from, int q, float (&values)[rows]) const {
+#pragma unroll
+    for (int r = 0; r < rows; r++) values[r] = holds(r, q) ? to_float(from[at(r, q)]) : 0.0f;
+  }
 
  private:
-  FM_DEVICE static int row(int r) { return r * warps + warp_id(); }
+  int64_t first_, start_, stride_;
+  int left_;
 };
 
 // The sums over the tokens of the block, in a fixed order; each thread gets those of its features.

@@ -17,12 +17,14 @@ __global__ void __launch_bounds__(FeatureTile::threads)
   const FeatureTile tile(tokens, features);
 #pragma unroll
   for (int q = 0; q < FeatureTile::each; q++) {
+    float values[FeatureTile::rows];
+    tile.load_column(x, q, values);
+    if (!tile.holds(q)) continue;
     const int64_t feature = tile.feature(q);
-    if (feature >= features) continue;
     const float centre = mean[feature], scale = 1.0f / sqrtf(variance[feature] + epsilon);
 #pragma unroll
     for (int r = 0; r < FeatureTile::rows; r++) {
-      if (tile.holds(r, q)) output[tile.at(r, q)] = (to_float(x[tile.at(r, q)]) - centre) * scale;
+      if (tile.holds(r, q)) output[tile.at(r, q)] = (values[r] - centre) * scale;
     }
   }
 }

@@ -19,18 +19,20 @@ __global__ void __launch_bounds__(FeatureTile::threads)
   const FeatureTile tile(tokens, features);
 #pragma unroll
   for (int q = 0; q < FeatureTile::each; q++) {
+    float values[FeatureTile::rows] = {}, d[FeatureTile::rows], old[FeatureTile::rows] = {};
+    tile.load_column(gradient, q, d);
+    if (means) tile.load_column(x, q, values);
+    if (accumulate) tile.load_column(grad_input, q, old);
+    if (!tile.holds(q)) continue;
     const int64_t feature = tile.feature(q);
-    if (feature >= features) continue;
     const float centre = mean[feature], scale = 1.0f / sqrtf(variance[feature] + epsilon);
     const float own_mean = means ? means[feature] : 0.0f, own_product = means ? means[features + feature] : 0.0f;
 #pragma unroll
     for (int r = 0; r < FeatureTile::rows; r++) {
       if (!tile.holds(r, q)) continue;
-      const int64_t at = tile.at(r, q);
-      float d = gradient[at];
-      if (means) d = d - own_mean - (to_float(x[at]) - centre) * scale * own_product;
-      const float own = scale * d;
-      grad_input[at] = accumulate ? grad_input[at] + own : own;
+      const float change = means ? d[r] - own_mean - (values[r] - centre) * scale * own_product : d[r];
+      const float own = scale * change;
+      grad_input[tile.at(r, q)] = accumulate ? old[r] + own : own;
     }
   }
 }

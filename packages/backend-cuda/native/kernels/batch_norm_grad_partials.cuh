@@ -19,15 +19,17 @@ __global__ void __launch_bounds__(FeatureTile::threads)
   float sums[FeatureTile::each] = {}, products[FeatureTile::each] = {};
 #pragma unroll
   for (int q = 0; q < FeatureTile::each; q++) {
+    float values[FeatureTile::rows], d[FeatureTile::rows];
+    tile.load_column(gradient, q, d);
+    tile.load_column(x, q, values);
+    if (!tile.holds(q)) continue;
     const int64_t feature = tile.feature(q);
-    if (feature >= features) continue;
     const float centre = mean[feature], scale = 1.0f / sqrtf(variance[feature] + epsilon);
 #pragma unroll
     for (int r = 0; r < FeatureTile::rows; r++) {
       if (!tile.holds(r, q)) continue;
-      const float d = gradient[tile.at(r, q)];
-      sums[q] += d;
-      products[q] += d * ((to_float(x[tile.at(r, q)]) - centre) * scale);
+      sums[q] += d[r];
+      products[q] += d[r] * ((values[r] - centre) * scale);
     }
   }
   sum_over_tokens(sums);
@@ -35,7 +37,7 @@ __global__ void __launch_bounds__(FeatureTile::threads)
   if (warp_id() > 0) return;
 #pragma unroll
   for (int q = 0; q < FeatureTile::each; q++) {
-    if (tile.feature(q) >= features) continue;
+    if (!tile.holds(q)) continue;
     float* const own = partials + tile.chunk * 2 * features + tile.feature(q);
     own[0] = sums[q];
     own[features] = products[q];

@@ -17,17 +17,14 @@ template <typename X>
 __global__ void __launch_bounds__(FeatureTile::threads)
     batch_norm_partials(const X* __restrict__ x, float* __restrict__ partials, int64_t tokens, int64_t features) {
   const FeatureTile tile(tokens, features);
-  float values[FeatureTile::rows][FeatureTile::each];
+  float values[FeatureTile::each][FeatureTile::rows];
 #pragma unroll
-  for (int r = 0; r < FeatureTile::rows; r++) {
-#pragma unroll
-    for (int q = 0; q < FeatureTile::each; q++) values[r][q] = tile.holds(r, q) ? to_float(x[tile.at(r, q)]) : 0.0f;
-  }
+  for (int q = 0; q < FeatureTile::each; q++) tile.load_column(x, q, values[q]);
   float centres[FeatureTile::each] = {};
 #pragma unroll
   for (int r = 0; r < FeatureTile::rows; r++) {
 #pragma unroll
-    for (int q = 0; q < FeatureTile::each; q++) centres[q] += values[r][q];
+    for (int q = 0; q < FeatureTile::each; q++) centres[q] += values[q][r];
   }
   sum_over_tokens(centres);
   float rests[FeatureTile::each] = {}, squares[FeatureTile::each] = {};
@@ -36,7 +33,7 @@ __global__ void __launch_bounds__(FeatureTile::threads)
     centres[q] /= static_cast<float>(tile.height);
 #pragma unroll
     for (int r = 0; r < FeatureTile::rows; r++) {
-      const float difference = tile.holds(r, q) ? values[r][q] - centres[q] : 0.0f;
+      const float difference = tile.holds(r, q) ? values[q][r] - centres[q] : 0.0f;
       rests[q] += difference;
       squares[q] += difference * difference;
     }
@@ -46,7 +43,7 @@ __global__ void __launch_bounds__(FeatureTile::threads)
   if (warp_id() > 0) return;
 #pragma unroll
   for (int q = 0; q < FeatureTile::each; q++) {
-    if (tile.feature(q) >= features) continue;
+    if (!tile.holds(q)) continue;
     float* const own = partials + tile.chunk * 3 * features + tile.feature(q);
     own[0] = centres[q];
     // An infinite value has an infinite mean, not a NaN.

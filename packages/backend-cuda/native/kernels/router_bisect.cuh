@@ -222,7 +222,7 @@ FM_DEVICE void collect_pairs(const BisectLayout& layout, const BisectLists& list
 
 // IN_SHARED: the lists are in shared memory, and `scratch` is not used; else block b has piece b of it.
 template <int THREADS, bool IN_SHARED>
-__global__ void __launch_bounds__(THREADS, 1024 / THREADS)
+__global__ void __launch_bounds__(THREADS, THREADS == 512 ? 1 : 1024 / THREADS)
     router_bisect(const float* logits, int32_t* ids, float* weights, int64_t tokens, BisectLayout layout,
                   bool normalize, unsigned char* scratch) {
   const int thread = static_cast<int>(threadIdx.x);

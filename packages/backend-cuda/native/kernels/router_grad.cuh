@@ -61,7 +61,7 @@ FM_DEVICE void add_by_key(float* sums, const float* values, int key) {
 }
 
 template <int WARPS>
-__global__ void __launch_bounds__(router_grad_threads<WARPS>)
+__global__ void __launch_bounds__(router_grad_threads<WARPS>, 1024 / router_grad_threads<WARPS>)
     router_grad(const float* logits, const int32_t* ids, const float* grad_weights, float* grad_logits,
                 RouterGradParams params, uint32_t* id_errors) {
   using Group = TokenGroup<WARPS>;

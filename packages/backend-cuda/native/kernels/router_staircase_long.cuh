@@ -61,7 +61,7 @@ FM_DEVICE void cut_part(const float* axis, int begin, int end, int kept, float* 
 }
 
 template <int LARGEST>
-__global__ void __launch_bounds__(router_long_threads)
+__global__ void __launch_bounds__(router_long_threads, 1)
     router_staircase_long(const float* logits, int32_t* ids, float* weights, int keys_x, int keys_y, int top_k,
                           bool normalize) {
   constexpr int EACH = ceil_div(LARGEST, 32);
