@@ -115,6 +115,8 @@ export class DevicePanel {
     this.#open = undefined;
     byId("lost-message", HTMLElement).textContent = `${message} What was on it is gone.`;
     byId("lost-notice", HTMLElement).hidden = false;
+    byId("software-notice", HTMLElement).hidden = true;
+    for (const what of ["live", "peak", "limit"]) byId(`memory-${what}`, HTMLElement).textContent = "–";
     byId("device-name", HTMLElement).textContent = "none";
     this.onLost();
   }

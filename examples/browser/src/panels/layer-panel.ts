@@ -81,8 +81,8 @@ export class LayerPanel {
       if (!input.validity.valid)
         problem ??= `${input.parentElement?.textContent?.trim()}: ${input.validationMessage}`;
     }
-    const request = this.#request();
-    const { keysX, keysY, topK, tokens, hiddenSize, dtype } = request;
+    const { keysX, keysY, topK, tokens, hiddenSize, dtype } = this.#request();
+    byId("layer-estimate", HTMLElement).textContent = "";
     if (problem === undefined) {
       try {
         const layer = { keysX, keysY, topK, hiddenSize, intermediateSize: 2 * hiddenSize };
