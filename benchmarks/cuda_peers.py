@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import torch
@@ -74,7 +75,21 @@ def eager_layer(t, keys, k, experts, mlp, select):
 # --- the implementations ----------------------------------------------------------------------------------------
 
 
+def provide_cutile():
+    """flash-moe names dtypes of cuda.tile, which few machines have, also where only Triton is used."""
+    try:
+        import cuda.tile  # noqa: F401
+    except ImportError:
+        try:
+            import cuda
+        except ImportError:
+            cuda = sys.modules["cuda"] = types.ModuleType("cuda")
+        cuda.tile = sys.modules["cuda.tile"] = types.ModuleType("cuda.tile")
+        cuda.tile.float32 = cuda.tile.float16 = cuda.tile.bfloat16 = None
+
+
 def upstream_flash(directory: str):
+    provide_cutile()
     sys.path.insert(0, directory)
     from flash_moe.ops.triton.flash_expert import triton_flash_expert_func
     from flash_moe.ops.triton.flash_mlp import triton_flash_mlp_func

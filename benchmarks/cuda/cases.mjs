@@ -82,6 +82,7 @@ const measured = [
 /** Small enough for a CPU: whether the benchmark itself works. @type {Case[]} */
 const tiny = [
   { kind: "experts", dtype: "bf16", tokens: 5, hidden: 32, keys: 0, experts: 64, topK: 4, inner: 0 },
+  { kind: "experts", dtype: "f32", tokens: 6, hidden: 16, keys: 0, experts: 32, topK: 3, inner: 0 },
   { kind: "router", dtype: "f32", tokens: 4, hidden: 0, keys: 8, experts: 64, topK: 4, inner: 0 },
   { kind: "mlp", dtype: "f32", tokens: 4, hidden: 16, keys: 0, experts: 0, topK: 0, inner: 24 },
   { kind: "layer", dtype: "bf16", tokens: 3, hidden: 32, keys: 8, experts: 64, topK: 4, inner: 16 },
