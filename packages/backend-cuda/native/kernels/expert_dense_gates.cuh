@@ -2,10 +2,10 @@
 // Equation: gated[t, e] = act(states[t] . down[e]) * sum of the gates of e in the list of t, rounded to T.
 // Shapes: states [tokens, hidden], down [experts, hidden], list and offsets as in expert_tile_list; gated [tokens,
 //   stride], its columns the experts first_expert + [0, experts), zero up to the next tile.
-// Parallelisation: a block per tile of TILE tokens by TILE experts. When the product is done its shared memory becomes
-//   a table of gates: one thread per token adds what the token's list has for these experts, in order. Gates and inner
-//   products then change places, and the thread of a token activates those of its list; the rest stays as it is, for
-//   its gate is 0.
+// Parallelisation: a block per tile of Tile::size tokens by so many experts. When the product is done its shared memory
+//   becomes a table of gates: one thread per token adds what the token's list has for these experts, in order. Gates
+//   and inner products then change places, and the thread of a token activates those of its list; the rest stays as it
+//   is, for its gate is 0.
 // Why: above about one expert in a hundred, tensor cores that compute everything are faster than reading rows one by
 //   one. Only what was chosen goes through the activation.
 #pragma once
@@ -17,45 +17,47 @@
 namespace flash_moe {
 
 // Rows of gates are a few words longer, so that the lanes of a warp meet no bank twice.
-template <int TILE>
-constexpr int gate_stride = TILE + 8;
+template <int SIZE>
+constexpr int gate_stride = SIZE + 8;
 
-template <typename T, int TILE>
+template <typename Tile>
 constexpr size_t expert_dense_gates_shared_bytes =
-    ExpertTile<T, TILE, Along::inner>::shared_bytes > sizeof(float) * TILE * gate_stride<TILE>
-        ? ExpertTile<T, TILE, Along::inner>::shared_bytes
-        : sizeof(float) * TILE * gate_stride<TILE>;
+    Tile::shared_bytes > sizeof(float) * Tile::size * gate_stride<Tile::size>
+        ? Tile::shared_bytes
+        : sizeof(float) * Tile::size * gate_stride<Tile::size>;
 
 // `tokens` rows from the pointers on; `tiles` tiles of experts in all.
-template <typename T, int TILE>
-__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, expert_dense_blocks<T>)
-    expert_dense_gates(const T* states, const T* down, const uint2* list, const uint32_t* offsets, T* gated,
-                       int64_t tokens, int64_t hidden, int64_t first_expert, int64_t experts, int64_t stride,
-                       int64_t tiles, int64_t top_k, Activation activation) {
-  using Tile = ExpertTile<T, TILE, Along::inner>;
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
+    expert_dense_gates(const typename Tile::Element* states, const typename Tile::Element* down, const uint2* list,
+                       const uint32_t* offsets, typename Tile::Element* gated, int64_t tokens, int64_t hidden,
+                       int64_t first_expert, int64_t experts, int64_t stride, int64_t tiles, int64_t top_k,
+                       Activation activation) {
+  using T = typename Tile::Element;
+  constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const TilePlace place = tile_place(blockIdx.x, ceil_div(tokens, TILE), ceil_div(experts, TILE));
-  const int64_t first_row = place.row * TILE, first_column = place.column * TILE;
+  const TilePlace place = tile_place(blockIdx.x, ceil_div(tokens, size), ceil_div(experts, size));
+  const int64_t first_row = place.row * size, first_column = place.column * size;
   Tile tile;
-  tile.run(memory, states, tokens, hidden, first_row, down + first_expert * hidden, experts, hidden, first_column, 0,
-           hidden);
+  tile.make(memory, states, tokens, hidden, first_row, down + first_expert * hidden, experts, hidden, first_column, 0,
+            hidden);
 
-  // [TILE, gate_stride]: first the gates, then the inner products.
+  // [size, gate_stride]: first the gates, then the inner products.
   float* const cells = reinterpret_cast<float*>(memory);
-  constexpr int width = gate_stride<TILE>;
+  constexpr int width = gate_stride<size>;
   const int thread = static_cast<int>(threadIdx.x);
   // Others may still be reading the operands.
   __syncthreads();
-  for (int n = 4 * thread; n < TILE * width; n += 4 * Tile::threads)
+  for (int n = 4 * thread; n < size * width; n += 4 * Tile::threads)
     *reinterpret_cast<float4*>(cells + n) = make_float4(0, 0, 0, 0);
   __syncthreads();
 
   const uint2* entries = nullptr;
   uint32_t count = 0;
   const uint32_t base = static_cast<uint32_t>(first_expert + first_column);
-  if (thread < TILE && first_row + thread < tokens) {
+  if (thread < size && first_row + thread < tokens) {
     const int64_t token = first_row + thread;
-    const uint32_t* const range = offsets + token * (tiles + 1) + base / TILE;
+    const uint32_t* const range = offsets + token * (tiles + 1) + base / size;
     entries = list + token * top_k + range[0];
     count = range[1] - range[0];
   }
@@ -75,14 +77,14 @@ __global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, ex
   });
   __syncthreads();
   // Which cells are activated already: an expert may be in the list twice.
-  uint32_t done[TILE / 32] = {};
+  uint32_t done[size / 32] = {};
 #pragma unroll 1
   for (uint32_t n = 0; n < count; n++) {
     const uint32_t column = entries[n].x - base;
     const uint32_t bit = 1u << column % 32;
     bool first = false;
 #pragma unroll
-    for (uint32_t w = 0; w < TILE / 32; w++) {
+    for (uint32_t w = 0; w < size / 32; w++) {
       const uint32_t own = column / 32 == w ? bit : 0u;
       first = first || (own & ~done[w]) != 0;
       done[w] |= own;
@@ -98,8 +100,8 @@ __global__ void __launch_bounds__(ExpertTile<T, TILE, Along::inner>::threads, ex
   __syncthreads();
   // Whole rows, 16 bytes to a thread.
   constexpr int vector = full_vector<T>;
-  for (int n = vector * thread; n < TILE * TILE; n += vector * Tile::threads) {
-    const int row = n / TILE, column = n % TILE;
+  for (int n = vector * thread; n < size * size; n += vector * Tile::threads) {
+    const int row = n / size, column = n % size;
     if (first_row + row >= tokens) break;
     float values[vector];
     load_vector<vector>(cells + row * width + column, values);

@@ -1,7 +1,7 @@
 // Purpose: what a chunk of experts gives to the output of all tokens.
 // Equation: partials[t, s] (+)= factors[t] * sum_e gated[t, e] up[e], over the s-th share of the chunk's experts.
 // Shapes: gated [tokens, stride], up [experts, hidden], partials [tokens, shares, hidden] f32.
-// Parallelisation: a block per share and tile of TILE tokens by TILE columns.
+// Parallelisation: a block per share and tile of Tile::size tokens by so many columns.
 // Why: shares keep a device busy that has more multiprocessors than the output has tiles. Chunks follow each other in
 //   launches and add in f32; expert_combine adds the shares in order and rounds once.
 #pragma once
@@ -10,22 +10,23 @@
 
 namespace flash_moe {
 
-template <typename T, int TILE>
-__global__ void __launch_bounds__(ExpertTile<T, TILE, Along::outer>::threads, expert_dense_blocks<T>)
-    expert_dense_sum(const T* gated, const T* up, const float* factors, float* partials, int tokens, int hidden,
-                     int experts, int stride, int shares, int share_experts, bool accumulate) {
-  using Tile = ExpertTile<T, TILE, Along::outer>;
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
+    expert_dense_sum(const typename Tile::Element* gated, const typename Tile::Element* up, const float* factors,
+                     float* partials, int tokens, int hidden, int experts, int stride, int shares, int share_experts,
+                     bool accumulate) {
+  constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const int row_tiles = (tokens + TILE - 1) / TILE, column_tiles = (hidden + TILE - 1) / TILE;
+  const int row_tiles = (tokens + size - 1) / size, column_tiles = (hidden + size - 1) / size;
   const int share = static_cast<int>(blockIdx.x) / (row_tiles * column_tiles);
   const TilePlace place =
       tile_place(static_cast<int>(blockIdx.x) - share * row_tiles * column_tiles, row_tiles, column_tiles);
-  const int first_row = static_cast<int>(place.row) * TILE, first_column = static_cast<int>(place.column) * TILE;
+  const int first_row = static_cast<int>(place.row) * size, first_column = static_cast<int>(place.column) * size;
   // The last chunk may have nothing for the last shares: they add nothing.
   const int begin = min(share * share_experts, experts);
   const int end = min(begin + share_experts, experts);
   Tile tile;
-  tile.run(memory, gated, tokens, stride, first_row, up, experts, hidden, first_column, begin, end);
+  tile.make(memory, gated, tokens, stride, first_row, up, experts, hidden, first_column, begin, end);
   float* const base = partials + static_cast<int64_t>(share) * hidden + first_column;
   tile.each([&](int row, int column, float left, float right) {
     const int token = first_row + row;

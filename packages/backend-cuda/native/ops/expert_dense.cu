@@ -1,11 +1,13 @@
 #include "ops/expert_dense.h"
 
+#include "device/tile_product_wgmma.h"
 #include "kernels/expert_combine.cuh"
 #include "kernels/expert_dense_gates.cuh"
 #include "kernels/expert_dense_sum.cuh"
 #include "kernels/expert_tile_list.cuh"
 #include "ops/expert_passes.h"
 #include "ops/expert_storage.h"
+#include "ops/linear.h"
 
 namespace flash_moe {
 
@@ -81,26 +83,26 @@ size_t dense_scratch_bytes(const DeviceLimits& limits, const ExpertsForwardCall&
 
 namespace {
 
-template <typename T, int TILE>
+// Gates and Sum: the tiles of the two products, of one size.
+template <typename Gates, typename Sum>
 void run_chunks(Context& context, const ExpertsForwardCall& call, const DensePlan& plan, const uint2* list,
                 const uint32_t* offsets, const float* factors) {
+  using T = typename Gates::Element;
+  constexpr int64_t size = Gates::size;
   const int64_t hidden = call.hidden_size;
   const Scratch gated(context, static_cast<size_t>(plan.tokens * plan.chunk) * sizeof(T), "gated activations");
   const Scratch partials(context, static_cast<size_t>(plan.tokens * plan.shares * hidden) * 4, "sums of shares");
   const auto* const states = call.hidden_states.as<T>();
   for (int64_t first = 0; first < call.tokens; first += plan.tokens) {
     const int64_t tokens = std::min(plan.tokens, call.tokens - first);
-    const int64_t row_tiles = ceil_div(tokens, TILE);
+    const int64_t row_tiles = ceil_div(tokens, size);
     for (int64_t expert = 0; expert < call.num_experts; expert += plan.chunk) {
       const int64_t experts = std::min(plan.chunk, call.num_experts - expert);
-      using Gates = ExpertTile<T, TILE, Along::inner>;
-      launch(context, "expert_dense_gates", expert_dense_gates<T, TILE>, row_tiles * ceil_div(experts, TILE),
-             Gates::threads, expert_dense_gates_shared_bytes<T, TILE>, states + first * hidden, call.down.as<T>(),
+      launch(context, "expert_dense_gates", expert_dense_gates<Gates>, row_tiles * ceil_div(experts, size),
+             Gates::threads, expert_dense_gates_shared_bytes<Gates>, states + first * hidden, call.down.as<T>(),
              list + first * call.top_k, offsets + first * (plan.tiles + 1), gated.as<T>(), tokens, hidden, expert,
              experts, plan.chunk, plan.tiles, call.top_k, call.activation);
-      using Sum = ExpertTile<T, TILE, Along::outer>;
-      launch(context, "expert_dense_sum", expert_dense_sum<T, TILE>,
-             plan.shares * row_tiles * ceil_div(hidden, TILE), Sum::threads, Sum::shared_bytes, gated.as<T>(),
+      launch(context, "expert_dense_sum", expert_dense_sum<Sum>, plan.shares * row_tiles * ceil_div(hidden, size), Sum::threads, Sum::shared_bytes, gated.as<T>(),
              call.up.as<T>() + expert * hidden, factors + first, partials.as<float>(), tokens, hidden, experts,
              plan.chunk, plan.shares, plan.share_experts, expert > 0);
     }
@@ -128,10 +130,26 @@ void experts_dense(Context& context, const ExpertsForwardCall& call) {
          static_cast<size_t>(expert_tile_list_warps * plan.tiles) * 4, call.ids.as<int32_t>(),
          call.weights.as<float>(), list.as<uint2>(), offsets.as<uint32_t>(), factors.as<float>(), call.num_experts,
          call.top_k, plan.tiles, plan.tile, context.id_errors());
-  if (plan.tile == 128) {
-    run_chunks<T, 128>(context, call, plan, list.as<uint2>(), offsets.as<uint32_t>(), factors.as<float>());
+  const auto run = [&](auto run_chunks) {
+    run_chunks(context, call, plan, list.as<uint2>(), offsets.as<uint32_t>(), factors.as<float>());
+  };
+  constexpr Along inner = Along::inner, outer = Along::outer;
+  if constexpr (sizeof(T) == 4) {
+    if (plan.tile == 128) return run(run_chunks<ExpertTileF32<128, inner>, ExpertTileF32<128, outer>>);
+    run(run_chunks<ExpertTileF32<64, inner>, ExpertTileF32<64, outer>>);
   } else {
-    run_chunks<T, 64>(context, call, plan, list.as<uint2>(), offsets.as<uint32_t>(), factors.as<float>());
+    if (plan.tile == 64) {
+      return run(run_chunks<ExpertTile<TileProduct<T, 64, 64, inner, inner>>,
+                            ExpertTile<TileProduct<T, 64, 64, inner, outer>>>);
+    }
+    // Where other products take Hopper's instruction, so do these.
+    const Tiles tiles = choose_tiles(context, plan.tokens, call.hidden_size * plan.shares, true);
+    if (tiles == Tiles::wgmma_128_by_128 || tiles == Tiles::wgmma_128_by_64) {
+      return run(run_chunks<ExpertTile<TileProductWgmma<T, 128, inner, inner>>,
+                            ExpertTile<TileProductWgmma<T, 128, inner, outer>>>);
+    }
+    run(run_chunks<ExpertTile<TileProduct<T, 128, 128, inner, inner>>,
+                   ExpertTile<TileProduct<T, 128, 128, inner, outer>>>);
   }
 }
 

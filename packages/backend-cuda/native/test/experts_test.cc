@@ -347,6 +347,15 @@ void test_devices(std::mt19937_64& random) {
       }
     }
   }
+  // One multiprocessor takes the large tiles, of either instruction.
+  setenv("FLASH_MOE_WGMMA", "1", 1);
+  for (DType dtype : {DType::f16, DType::bf16}) {
+    TestContext context;
+    context.change_limits() = {1, 1 << 20, 227 << 10, 90};
+    const Problem p(random, {130, 136, 150, 12, Ids::duplicates}, dtype, Activation::gelu_tanh);
+    test_forward(context, p, ExpertsStrategy::dense, DType::f32, true);
+  }
+  unsetenv("FLASH_MOE_WGMMA");
   // Several chunks of experts and shares of a chunk, with a last chunk that is shorter than one share.
   TestContext context;
   context.change_limits() = {132, 1 << 12, 227 << 10, 90};
