@@ -59,8 +59,11 @@ export function productTime(rows: number, inner: number, columns: number): numbe
 
 /** Microseconds of `pairs` rows of both tables, as often as `passes` says. */
 export function expertsTime(pairs: number, hiddenSize: number, passes = 1): number {
-  return pairs * (0.01 + 2 * hiddenSize * tableRows * passes);
+  return pairs * (activationTime + 2 * hiddenSize * tableRows * passes);
 }
+
+/** Microseconds of an activation, and of its slope. */
+export const activationTime = 0.02;
 
 /** Microseconds per token of the selection or of its gradient. */
 export function routerTime(keys: number, topK: number): number {

@@ -87,6 +87,7 @@ it("takes a thread a core, at most eight, and one where memory cannot be shared"
     threads: 1,
     reason: "this runtime has no workers",
   });
+  expect(planThreads(2, {})).toEqual({ threads: 1, reason: "this runtime has no memory that threads share" });
   expect(planThreads(undefined, {})).toEqual({ threads: 1 });
 });
 

@@ -1,6 +1,6 @@
 import type { MlpBackwardCall, MlpForwardCall } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
-import { productBlocks, productTime } from "../partition.js";
+import { activationTime, productBlocks, productTime } from "../partition.js";
 import { activationNumber, dtypeNumber, elementAddress, type WasmBuffer } from "../wasm-buffer.js";
 
 /** Tokens whose intermediates [tokens, I] exist at a time. */
@@ -93,7 +93,10 @@ function hiddenStep(
   const products = gradOutput === 0 ? 2 : 3;
   const blocks = productBlocks(tokens, hiddenSize, intermediateSize, products);
   const scratchBytes = context.sizes.mlpScratchBytes(blocks.rows, hiddenSize, blocks.columns, products) >>> 0;
-  context.step("mlpHidden", blocks.tasks, products * productTime(tokens, hiddenSize, intermediateSize), [
+  const time =
+    products * productTime(tokens, hiddenSize, intermediateSize) +
+    (products - 1) * activationTime * tokens * intermediateSize;
+  context.step("mlpHidden", blocks.tasks, time, [
     tokens,
     hiddenSize,
     intermediateSize,

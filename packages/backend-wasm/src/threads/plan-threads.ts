@@ -52,9 +52,8 @@ function cores(environment: ThreadEnvironment): number {
 }
 
 function whyNoThreads(environment: ThreadEnvironment): string | undefined {
-  if (environment.SharedArrayBuffer === undefined || environment.crossOriginIsolated === false) {
-    return "the page is not cross-origin isolated";
-  }
+  if (environment.crossOriginIsolated === false) return "the page is not cross-origin isolated";
+  if (environment.SharedArrayBuffer === undefined) return "this runtime has no memory that threads share";
   if (nodeThreads(environment) !== undefined) return undefined;
   const { Worker, Blob, URL } = environment;
   return Worker && Blob && URL?.createObjectURL ? undefined : "this runtime has no workers";
