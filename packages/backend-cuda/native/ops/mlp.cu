@@ -7,6 +7,7 @@
 #include "kernels/mlp_grad.cuh"
 #include "kernels/mlp_grad_mma.cuh"
 #include "ops/linear.h"
+#include "ops/mlp.h"
 #include "ops/ops.h"
 
 namespace flash_moe {
@@ -15,9 +16,6 @@ namespace {
 
 // Up to so many tokens, weights are read row by row instead of in tiles.
 constexpr int64_t few_tokens = 16;
-// What intermediates may take before the op goes over tokens (forward) or units (backward) in parts.
-constexpr int64_t most_scratch_bytes = int64_t{256} << 20;
-
 struct Projection {
   FloatMatrix x;
   const void* gate;
@@ -136,12 +134,12 @@ void project_down(Context& context, const MlpForwardCall& call, int64_t first_to
 }
 
 template <typename T>
-void forward(Context& context, const MlpForwardCall& call) {
+void forward(Context& context, const MlpForwardCall& call, int64_t most_scratch_bytes) {
   const int64_t units = call.intermediate_size;
   const bool by_rows = call.tokens <= few_tokens;
   const int64_t row_bytes = std::max<int64_t>(1, units) * static_cast<int64_t>(by_rows ? sizeof(float) : sizeof(T));
   // Tokens do not meet, so the parts change no bit. Whole tiles of them.
-  const int64_t part = std::max<int64_t>(1024, most_scratch_bytes / row_bytes / 128 * 128);
+  const int64_t part = std::max<int64_t>(128, most_scratch_bytes / row_bytes / 128 * 128);
   const int64_t most = std::min(part, call.tokens);
   Scratch hidden(context, static_cast<size_t>(most * row_bytes), "the intermediate of the MLP");
   for (int64_t first = 0; first < call.tokens; first += part) {
@@ -268,9 +266,9 @@ void weight_gradients(Context& context, const MlpBackwardCall& call, const Part<
 }
 
 template <typename T>
-void backward(Context& context, const MlpBackwardCall& call) {
+void backward(Context& context, const MlpBackwardCall& call, int64_t most_scratch_bytes) {
   const int64_t unit_bytes = 3 * call.tokens * static_cast<int64_t>(sizeof(T));
-  const int64_t part_units = std::max<int64_t>(1024, most_scratch_bytes / unit_bytes / 128 * 128);
+  const int64_t part_units = std::max<int64_t>(128, most_scratch_bytes / unit_bytes / 128 * 128);
   const int64_t most = std::min(part_units, call.intermediate_size);
   Scratch projections(context, static_cast<size_t>(2 * call.tokens * most) * sizeof(T), "projections of the MLP");
   Scratch hidden(context, static_cast<size_t>(call.tokens * most) * sizeof(T), "the intermediate of the MLP");
@@ -297,19 +295,19 @@ void clear(Context& context, const Buffer& gradient, bool accumulate, int64_t el
 
 }  // namespace
 
-void mlp_forward(Context& context, const MlpForwardCall& call) {
+void mlp_forward_in_parts(Context& context, const MlpForwardCall& call, int64_t most_scratch_bytes) {
   if (call.tokens == 0) return;
   switch (call.hidden_states.dtype) {
     case DType::f16:
-      return forward<f16>(context, call);
+      return forward<f16>(context, call, most_scratch_bytes);
     case DType::bf16:
-      return forward<bf16>(context, call);
+      return forward<bf16>(context, call, most_scratch_bytes);
     default:
-      return forward<float>(context, call);
+      return forward<float>(context, call, most_scratch_bytes);
   }
 }
 
-void mlp_backward(Context& context, const MlpBackwardCall& call) {
+void mlp_backward_in_parts(Context& context, const MlpBackwardCall& call, int64_t most_scratch_bytes) {
   if (!(call.grad_hidden_states || call.grad_gate || call.grad_up || call.grad_down)) return;
   if (call.tokens == 0) {
     const int64_t elements = call.intermediate_size * call.hidden_size;
@@ -320,12 +318,20 @@ void mlp_backward(Context& context, const MlpBackwardCall& call) {
   }
   switch (call.hidden_states.dtype) {
     case DType::f16:
-      return backward<f16>(context, call);
+      return backward<f16>(context, call, most_scratch_bytes);
     case DType::bf16:
-      return backward<bf16>(context, call);
+      return backward<bf16>(context, call, most_scratch_bytes);
     default:
-      return backward<float>(context, call);
+      return backward<float>(context, call, most_scratch_bytes);
   }
+}
+
+void mlp_forward(Context& context, const MlpForwardCall& call) {
+  mlp_forward_in_parts(context, call, mlp_scratch_bytes);
+}
+
+void mlp_backward(Context& context, const MlpBackwardCall& call) {
+  mlp_backward_in_parts(context, call, mlp_scratch_bytes);
 }
 
 }  // namespace flash_moe

@@ -1,5 +1,5 @@
 // The shared MLP, forward and backward, against float64 loops.
-#include "ops/ops.h"
+#include "ops/mlp.h"
 #include "test/test_context.h"
 
 namespace flash_moe {
@@ -14,6 +14,7 @@ struct Case {
   bool accumulate = false;
   // Bits: gradHiddenStates, gradGate, gradUp, gradDown.
   int wanted = 15;
+  int64_t scratch_bytes = mlp_scratch_bytes;
 };
 
 double act(Activation kind, double x) {
@@ -94,7 +95,7 @@ void run(TestContext& context, const Case& c) {
     call.down = device_down;
     call.output = device_output;
     if (variant > 0) call.addend = device_addend;
-    mlp_forward(context, call);
+    mlp_forward_in_parts(context, call, c.scratch_bytes);
     context.synchronize();
     Values expected = output;
     for (size_t i = 0; i < expected.size() && variant > 0; i++) expected[i] += addend[i];
@@ -135,7 +136,7 @@ void run(TestContext& context, const Case& c) {
   if (c.wanted & 4) call.grad_up = gradients[2];
   if (c.wanted & 8) call.grad_down = gradients[3];
   call.accumulate_hidden_states = call.accumulate_gate = call.accumulate_up = call.accumulate_down = c.accumulate;
-  mlp_backward(context, call);
+  mlp_backward_in_parts(context, call, c.scratch_bytes);
   context.synchronize();
   const char* const names[4] = {"gradHiddenStates", "gradGate", "gradUp", "gradDown"};
   for (int g = 0; g < 4; g++) {
@@ -167,6 +168,19 @@ void run_all() {
     for (int g = 0; g < 4; g++) {
       Case c{19, 35, 41, dtype};
       c.wanted = 1 << g;
+      check_case(c);
+    }
+  }
+  // In parts, the last one shorter.
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (const bool accumulate : {false, true}) {
+      Case c{270, 24, 40, dtype};
+      c.accumulate = accumulate;
+      c.scratch_bytes = 1;
+      check_case(c);
+      c = {40, 24, 297, dtype};
+      c.accumulate = accumulate;
+      c.scratch_bytes = 1;
       check_case(c);
     }
   }
