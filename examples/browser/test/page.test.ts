@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 import { type OpenPage, softwareWebGpu } from "@flash-moe/chromium";
 import { reference } from "@flash-moe/reference";
 import { loadLanguageModel } from "flash-moe/language-model";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from "vitest";
 import { openBrowser } from "./helpers/browser.js";
 import {
   chooseBackend,
@@ -18,6 +18,9 @@ import {
 import { litExperts, routedHere } from "./helpers/heat-map.js";
 import { type ServedPage, servePage } from "./helpers/served-page.js";
 
+// A software adapter compiles and computes on the CPU, beside everything else that runs there.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 120_000 });
+
 const small = { keysX: 12, keysY: 20, topK: 7, tokens: 16, hiddenSize: 24 };
 
 let served: ServedPage;
@@ -25,7 +28,7 @@ let browser: OpenPage | string;
 beforeAll(async () => {
   served = await servePage();
   browser = await openBrowser(softwareWebGpu);
-}, 120_000);
+});
 beforeEach(({ skip }) => {
   if (typeof browser === "string") skip(browser);
 });
@@ -67,7 +70,7 @@ it("runs a layer forward and backward on WebGPU, as the oracle would, and says t
     expect(await page.locator("#op-table tbody td.number").allTextContents()).toHaveLength(11);
     expect(await text(page, "#memory-peak")).toMatch(/^\d.* [KMG]iB$/);
   });
-}, 300_000);
+});
 
 it("stays responsive while its worker computes", async () => {
   await withPage(async (page) => {
@@ -90,7 +93,7 @@ it("stays responsive while its worker computes", async () => {
     await page.locator("#layer-run:enabled").waitFor(patience);
     expect(await page.locator("#layer-error").isVisible()).toBe(false);
   });
-}, 300_000);
+});
 
 it("lights the very experts that the layer picks", async () => {
   const sentence = "From hell's heart";
@@ -148,7 +151,7 @@ it("trains the model, and another backend goes on with the same one", async () =
     await chooseBackend(page, "reference", /float64/);
     expect(await continuation()).toBe(made);
   });
-}, 300_000);
+});
 
 it("pauses, goes on and stops", async () => {
   await withPage(async (page) => {
@@ -182,7 +185,7 @@ it("pauses, goes on and stops", async () => {
     expect(await page.locator("input[value=reference]").isEnabled()).toBe(true);
     expect(await text(page, "#fact-held-out")).toMatch(/^\d/);
   });
-}, 300_000);
+});
 
 it("saves a checkpoint that Node reads, and loads it again", async () => {
   await withPage(async (page) => {
@@ -215,7 +218,7 @@ it("saves a checkpoint that Node reads, and loads it again", async () => {
       .filter({ hasText: /header/ })
       .waitFor(patience);
   });
-}, 180_000);
+});
 
 it("can be used with a keyboard alone, and shows where it is", async () => {
   await withPage(async (page) => {
@@ -263,7 +266,7 @@ it("can be used with a keyboard alone, and shows where it is", async () => {
     await page.keyboard.press("Enter");
     await expect.poll(() => page.evaluate(() => document.activeElement?.id), patience).toBe("train-start");
   });
-}, 180_000);
+});
 
 it("says what to do where there is no WebGPU, and runs on WebAssembly", async () => {
   const without = (): void => {
@@ -325,7 +328,7 @@ it("says that the device was lost, and opens another", async () => {
     expect(await page.locator("#train-error").isVisible()).toBe(false);
     expect(await page.locator("#layer-run").isEnabled()).toBe(true);
   });
-}, 180_000);
+});
 
 interface DeviceLike {
   destroy(): void;

@@ -72,7 +72,7 @@ export class RoutingPanel {
       showMessage(this.#error, undefined);
       this.#show();
     } catch (error) {
-      if (asked === this.#asked) showMessage(this.#error, (error as Error).message);
+      if (asked === this.#asked && this.#ready) showMessage(this.#error, (error as Error).message);
     }
   }
 
