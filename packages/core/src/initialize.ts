@@ -18,8 +18,8 @@ export interface LongJobOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
-/** Elements that are made on the host at once. */
-const pieceLength = 1 << 20;
+/** Elements that are made on the host at once: a few milliseconds, for a page draws meanwhile. */
+const pieceLength = 1 << 17;
 
 /**
  * A new tensor filled by `next`, element by element, piece by piece; the device catches up between
