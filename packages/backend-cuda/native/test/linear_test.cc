@@ -163,7 +163,7 @@ void run_all() {
     }
     // Few rows, by which weights are read; odd lengths, and few columns, on which a block works together.
     for (int64_t rows : {1, 2, 4, 5, 16}) {
-      for (int64_t inner : {7, 33, 264, 1032, 1031}) {
+      for (int64_t inner : {7, 12, 33, 264, 1032, 1036}) {
         for (int norms = 0; norms < 2; norms++) {
           Case c{rows, inner, rows == 2 ? 7 : 9, d[0], d[1], d[2]};
           c.transpose_b = true;
