@@ -10,6 +10,7 @@ Stages, in this order if none is named; each goes on when another fails:
   conformance    the conformance suite on the GPU
   repeatability  the same bits on every run, in one process and in another
   goldens        layers that PyTorch made, on the GPU; unseen ones are made first where PyTorch is
+  training       the first 20 losses of a model, beside the reference
   sanitizer      a part of the suite under compute-sanitizer, where that is
   bench          flash-moe bench, at upstream's sizes, decoding and prefilling
   cuda           benchmarks/cuda.mjs: upstream's sizes and the paper's, by the device's clock
@@ -50,7 +51,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-all="info cpu conformance repeatability goldens sanitizer bench cuda peers webgpu"
+all="info cpu conformance repeatability goldens training sanitizer bench cuda peers webgpu"
 for stage in $stages; do
   case " $all " in *" $stage "*) ;; *) echo "run.sh: there is no stage $stage" >&2; exit 2 ;; esac
 done
@@ -149,6 +150,9 @@ for name in $stages; do
         stage goldens "$node" "$app/goldens.mjs" --backend cuda --folder "$app/goldens/data" \
           ${unseen:+--folder "$unseen"} ${more:+--folder "$more"}
       fi
+      ;;
+    training)
+      needs_gpu training && stage training "$node" "$app/training.mjs"
       ;;
     sanitizer)
       if needs_gpu sanitizer; then
