@@ -27,15 +27,17 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   const int end = min(begin + share_experts, experts);
   Tile tile;
   tile.make(memory, gated, tokens, stride, first_row, up, experts, hidden, first_column, begin, end);
-  float* const base = partials + static_cast<int64_t>(share) * hidden + first_column;
-  tile.each([&](int row, int column, float left, float right) {
-    const int token = first_row + row;
-    // hidden is even: rows are whole in 16 bytes.
+  tile.each_four(memory, [&](int row, int column, const float(&four)[4]) {
+    const int64_t token = first_row + row;
+    // hidden is a multiple of four: rows are whole in 16 bytes.
     if (token >= tokens || first_column + column >= hidden) return;
     const float factor = factors[token];
-    float2* const to = reinterpret_cast<float2*>(base + static_cast<int64_t>(token) * shares * hidden + column);
-    const float2 old = accumulate ? *to : make_float2(0, 0);
-    *to = make_float2(__fmaf_rn(left, factor, old.x), __fmaf_rn(right, factor, old.y));
+    float* const to = partials + (token * shares + share) * hidden + first_column + column;
+    float values[4] = {};
+    if (accumulate) load_vector<4>(to, values);
+#pragma unroll
+    for (int q = 0; q < 4; q++) values[q] = __fmaf_rn(four[q], factor, values[q]);
+    store_vector<4>(to, values);
   });
 }
 

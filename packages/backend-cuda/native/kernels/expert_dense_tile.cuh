@@ -4,7 +4,8 @@
 //   make(memory, a, rows, a_stride, first_row, b, b_rows, b_width, first_column, begin, end): tile = A B with A [rows,
 //     inner] and B [columns, inner] (Along::inner) or [inner, columns] (Along::outer), both plain row-major matrices of
 //     whole 16 bytes a row;
-//   each(f): f(row, column, sum, sum to its right) for this thread's sums, which f may change.
+//   each(f): f(row, column, sum, sum to its right) for this thread's sums, which f may change;
+//   each_four(memory, f): f(row, column, four sums) for all of the tile, through the shared memory.
 #pragma once
 
 #include "device/tile_order.h"
@@ -38,6 +39,11 @@ struct ExpertTile : Product {
         f(Product::row_of(i) + 8, Product::column_of(j), this->sums[i][j][2], this->sums[i][j][3]);
       }
     }
+  }
+
+  template <typename F>
+  FM_DEVICE void each_four(unsigned char* memory, F&& f) const {
+    Product::Sums::each(memory, f);
   }
 };
 
@@ -74,6 +80,11 @@ struct ExpertTileF32 {
         f(first_row + r / 4 * 16 + r % 4, first_column + c / 4 * 32 + c % 4, product.sums[r][c],
           product.sums[r][c + 1]);
     }
+  }
+
+  template <typename F>
+  FM_DEVICE void each_four(unsigned char*, F&& f) const {
+    product.each(f);
   }
 };
 
