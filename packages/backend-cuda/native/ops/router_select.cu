@@ -1,5 +1,6 @@
 // The router: which kernel runs is decided by the numbers of keys, k, and the shared memory of a block.
 #include <algorithm>
+#include <string>
 
 #include "kernels/router_bisect.cuh"
 #include "kernels/router_grad.cuh"

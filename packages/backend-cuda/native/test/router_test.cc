@@ -214,7 +214,8 @@ void run() {
       {2, 37, 41, 1517},
       {2, 320, 320, 512},
       {1, 600, 500, 70},
-      {1, 120, 110, 5000},
+      {1, 320, 320, 4096},
+      {1, 120, 110, 12500},
   };
   const Logits kinds[] = {Logits::normal, Logits::coarse, Logits::equal, Logits::special, Logits::ascending};
   for (Variant v : variants) {
