@@ -2,12 +2,12 @@
 // Equation: s_ij = (lx[i] - max lx) + (ly[j] - max ly), each operation one f32 operation; the k best by (s descending,
 //   rank of i, rank of j). Weight = exp(log_softmax(lx)[i] + log_softmax(ly)[j]), or exp(s) / sum exp(s) (normalize).
 // Shapes: logits [tokens, keys_x + keys_y], x keys first; ids and weights [tokens, top_k].
-// Parallelisation: a warp per token, V logits of each axis per lane; no barrier of the block. Each axis is cut to its best
-//   min(keys, k) by bisection on the keys' bits, both axes in the same steps, and ranked by counting; then the same
+// Parallelisation: a warp per token, V logits of each axis per lane; no barrier of the block. Each axis is cut to its
+//   best min(keys, k) by bisection on the logits, both axes in the same steps, and ranked by counting; then the same
 //   for the pairs that can be among the best (device/staircase.h), of which LARGEST >= k decides the number.
 // Why: the logits are read once and stay in registers; a step of a bisection costs two instructions per key and one
 //   reduction. It begins at the worst lane's best key, which at least 32 keys reach, and ends as soon as a count
-//   fits, after some 8 steps of 32.
+//   fits, usually after some eight steps.
 #pragma once
 
 #include "device/staircase.h"
