@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+// @boundaries-ignore a build happens in a clone, and this is its lock
 import { acquireLock } from "../../../tools/lib/lock.mjs";
 import { compileAll, link } from "./objects.mjs";
 import { BuildError, cxxToolchain, nvccToolchain } from "./toolchain.mjs";
