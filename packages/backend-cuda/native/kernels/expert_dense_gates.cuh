@@ -26,21 +26,20 @@ constexpr size_t expert_dense_gates_shared_bytes =
         ? Tile::shared_bytes
         : sizeof(float) * Tile::size * gate_stride<Tile::size>;
 
-// `tokens` rows from the pointers on; `tiles` tiles of experts in all.
+// `down` begins with first_expert; `tiles` tiles of experts in all.
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
-    expert_dense_gates(const typename Tile::Element* states, const typename Tile::Element* down, const uint2* list,
-                       const uint32_t* offsets, typename Tile::Element* gated, int64_t tokens, int64_t hidden,
-                       int64_t first_expert, int64_t experts, int64_t stride, int64_t tiles, int64_t top_k,
-                       Activation activation) {
+    expert_dense_gates(typename Tile::Operand states, typename Tile::Operand down, const uint2* list,
+                       const uint32_t* offsets, typename Tile::Element* gated, int64_t first_expert, int64_t stride,
+                       int64_t tiles, int64_t top_k, Activation activation) {
   using T = typename Tile::Element;
   constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const TilePlace place = tile_place(blockIdx.x, ceil_div(tokens, size), ceil_div(experts, size));
+  const int64_t tokens = states.rows;
+  const TilePlace place = tile_place(blockIdx.x, ceil_div(tokens, size), ceil_div(down.rows, size));
   const int64_t first_row = place.row * size, first_column = place.column * size;
   Tile tile;
-  tile.make(memory, states, tokens, hidden, first_row, down + first_expert * hidden, experts, hidden, first_column, 0,
-            hidden);
+  tile.make(memory, states, first_row, down, first_column, 0, states.width);
 
   // [size, gate_stride]: first the gates, then the inner products.
   float* const cells = reinterpret_cast<float*>(memory);

@@ -12,21 +12,20 @@ namespace flash_moe {
 
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
-    expert_dense_sum(const typename Tile::Element* gated, const typename Tile::Element* up, const float* factors,
-                     float* partials, int tokens, int hidden, int experts, int stride, int shares, int share_experts,
-                     bool accumulate) {
+    expert_dense_sum(typename Tile::Operand gated, typename Tile::Operand up, const float* factors, float* partials,
+                     int64_t shares, int64_t share_experts, bool accumulate) {
   constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
-  const int row_tiles = (tokens + size - 1) / size, column_tiles = (hidden + size - 1) / size;
-  const int share = static_cast<int>(blockIdx.x) / (row_tiles * column_tiles);
-  const TilePlace place =
-      tile_place(static_cast<int>(blockIdx.x) - share * row_tiles * column_tiles, row_tiles, column_tiles);
-  const int first_row = static_cast<int>(place.row) * size, first_column = static_cast<int>(place.column) * size;
+  const int64_t tokens = gated.rows, hidden = up.width, experts = up.rows;
+  const int64_t row_tiles = ceil_div(tokens, size), column_tiles = ceil_div(hidden, size);
+  const int64_t share = blockIdx.x / static_cast<unsigned>(row_tiles * column_tiles);
+  const TilePlace place = tile_place(blockIdx.x - share * row_tiles * column_tiles, row_tiles, column_tiles);
+  const int64_t first_row = place.row * size, first_column = place.column * size;
   // The last chunk may have nothing for the last shares: they add nothing.
-  const int begin = min(share * share_experts, experts);
-  const int end = min(begin + share_experts, experts);
+  const int64_t begin = min(share * share_experts, experts);
+  const int64_t end = min(begin + share_experts, experts);
   Tile tile;
-  tile.make(memory, gated, tokens, stride, first_row, up, experts, hidden, first_column, begin, end);
+  tile.make(memory, gated, first_row, up, first_column, begin, end);
   tile.each_four(memory, [&](int row, int column, const float(&four)[4]) {
     const int64_t token = first_row + row;
     // hidden is a multiple of four: rows are whole in 16 bytes.

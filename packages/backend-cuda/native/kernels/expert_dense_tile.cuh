@@ -1,9 +1,9 @@
 // The products of the dense kernels of the experts: tensor cores for 16-bit storage, plain f32 arithmetic for f32.
 //
 // Both have these members: Element, size (of the square tile), threads, blocks_at_once, shared_bytes;
-//   make(memory, a, rows, a_stride, first_row, b, b_rows, b_width, first_column, begin, end): tile = A B with A [rows,
-//     inner] and B [columns, inner] (Along::inner) or [inner, columns] (Along::outer), both plain row-major matrices of
-//     whole 16 bytes a row;
+//   operand(data, rows, width): a plain row-major matrix of whole 16 bytes a row;
+//   make(memory, a, first_row, b, first_column, begin, end): tile = A B with A [rows, inner] and B [columns, inner]
+//     (Along::inner) or [inner, columns] (Along::outer);
 //   each(f): f(row, column, sum, sum to its right) for this thread's sums, which f may change;
 //   each_four(memory, f): f(row, column, four sums) for all of the tile, through the shared memory.
 #pragma once
@@ -22,11 +22,12 @@ struct ExpertTile : Product {
   static constexpr int size = Product::rows;
   static_assert(Product::rows == Product::columns);
 
-  FM_DEVICE void make(unsigned char* memory, const T* a, int64_t rows, int64_t a_stride, int64_t first_row, const T* b,
-                      int64_t b_rows, int64_t b_width, int64_t first_column, int64_t begin, int64_t end) {
-    const Matrix<T> left{a, rows, a_stride, a_stride, true};
-    const Matrix<T> right{b, b_rows, b_width, b_width, true};
-    Product::run(memory, left, first_row, right, first_column, begin, end);
+  using Operand = Matrix<T>;
+  static Operand operand(const T* data, int64_t rows, int64_t width) { return {data, rows, width, width, true}; }
+
+  FM_DEVICE void make(unsigned char* memory, const Operand& a, int64_t first_row, const Operand& b,
+                      int64_t first_column, int64_t begin, int64_t end) {
+    Product::run(memory, a, first_row, b, first_column, begin, end);
   }
 
   template <typename F>
@@ -57,13 +58,14 @@ struct ExpertTileF32 {
   static constexpr size_t shared_bytes = Product::shared_floats * sizeof(float);
   Product product;
 
-  FM_DEVICE void make(unsigned char* memory, const float* a, int64_t rows, int64_t a_stride, int64_t first_row,
-                      const float* b, int64_t b_rows, int64_t b_width, int64_t first_column, int64_t begin,
-                      int64_t end) {
-    const FloatMatrix left{a, nullptr, nullptr, rows, a_stride, a_stride, 0, DType::f32, true};
-    const FloatMatrix right{b, nullptr, nullptr, b_rows, b_width, b_width, 0, DType::f32, true};
-    product.run(reinterpret_cast<float4*>(memory), left, Along::inner, first_row, right, ALONG_B, first_column, begin,
-                end);
+  using Operand = FloatMatrix;
+  static Operand operand(const float* data, int64_t rows, int64_t width) {
+    return {data, nullptr, nullptr, rows, width, width, 0, DType::f32, true};
+  }
+
+  FM_DEVICE void make(unsigned char* memory, const Operand& a, int64_t first_row, const Operand& b,
+                      int64_t first_column, int64_t begin, int64_t end) {
+    product.run(reinterpret_cast<float4*>(memory), a, Along::inner, first_row, b, ALONG_B, first_column, begin, end);
   }
 
   // A thread has groups of 4 by 4 sums; a warp 4 by 8 threads, the block 4 by 2 warps.

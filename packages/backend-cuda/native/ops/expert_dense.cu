@@ -99,12 +99,15 @@ void run_chunks(Context& context, const ExpertsForwardCall& call, const DensePla
     for (int64_t expert = 0; expert < call.num_experts; expert += plan.chunk) {
       const int64_t experts = std::min(plan.chunk, call.num_experts - expert);
       launch(context, "expert_dense_gates", expert_dense_gates<Gates>, row_tiles * ceil_div(experts, size),
-             Gates::threads, expert_dense_gates_shared_bytes<Gates>, states + first * hidden, call.down.as<T>(),
-             list + first * call.top_k, offsets + first * (plan.tiles + 1), gated.as<T>(), tokens, hidden, expert,
-             experts, plan.chunk, plan.tiles, call.top_k, call.activation);
-      launch(context, "expert_dense_sum", expert_dense_sum<Sum>, plan.shares * row_tiles * ceil_div(hidden, size), Sum::threads, Sum::shared_bytes, gated.as<T>(),
-             call.up.as<T>() + expert * hidden, factors + first, partials.as<float>(), tokens, hidden, experts,
-             plan.chunk, plan.shares, plan.share_experts, expert > 0);
+             Gates::threads, expert_dense_gates_shared_bytes<Gates>,
+             Gates::operand(states + first * hidden, tokens, hidden),
+             Gates::operand(call.down.as<T>() + expert * hidden, experts, hidden), list + first * call.top_k,
+             offsets + first * (plan.tiles + 1), gated.as<T>(), expert, plan.chunk, plan.tiles, call.top_k,
+             call.activation);
+      launch(context, "expert_dense_sum", expert_dense_sum<Sum>, plan.shares * row_tiles * ceil_div(hidden, size),
+             Sum::threads, Sum::shared_bytes, Sum::operand(gated.as<T>(), tokens, plan.chunk),
+             Sum::operand(call.up.as<T>() + expert * hidden, experts, hidden), factors + first, partials.as<float>(),
+             plan.shares, plan.share_experts, expert > 0);
     }
     const auto from = [&](const Buffer& buffer) {
       FloatOr<T> rows = float_or<T>(buffer);
