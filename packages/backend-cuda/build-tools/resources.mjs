@@ -37,7 +37,7 @@ export async function checkResources(built, { update, log }) {
 }
 
 /** @returns {Promise<Resources[]>} by name, then architecture */
-export async function readResources(logs) {
+async function readResources(logs) {
   const found = [];
   for (const path of logs) found.push(...parseLog(readFileSync(path, "utf8")));
   const names = await demangle([...new Set(found.map(({ kernel }) => kernel))]);

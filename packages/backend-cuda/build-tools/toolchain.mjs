@@ -46,12 +46,12 @@ function findProgram(name, elsewhere = []) {
 }
 
 /** The C++ compiler: `CXX`, or g++, or clang++. */
-export function findCxx() {
+function findCxx() {
   return process.env.CXX || findProgram("g++") || findProgram("clang++");
 }
 
 /** The CUDA compiler: `NVCC`, on the PATH, or where NVIDIA installs it. */
-export function findNvcc() {
+function findNvcc() {
   return process.env.NVCC || findProgram("nvcc", ["/usr/local/cuda/bin"]);
 }
 

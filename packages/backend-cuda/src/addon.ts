@@ -16,7 +16,7 @@ export interface Addon {
 
 export const interfaceVersion = 1;
 
-export interface DriverReport {
+interface DriverReport {
   /** Why nothing can be opened; empty if something can. */
   readonly refusal: string;
   /** The newest CUDA that the driver supports, 1000 * major + 10 * minor; 0 if there is no driver. */
