@@ -4,13 +4,19 @@ import { afterAll, describe, expect, it } from "vitest";
 import { openShim, shim, shimRequired } from "./helpers/shim.js";
 
 const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has(cuda.name);
+const gpu = await cuda.probe();
 
-const sessions: Record<string, ConformanceSession> = {
-  "cuda on a GPU": new ConformanceSession(cuda, { required }),
-};
+const sessions: Record<string, ConformanceSession> = {};
+if (gpu.available || required) sessions["cuda on a GPU"] = new ConformanceSession(cuda, { required });
 if (!("reason" in shim) || shimRequired) {
   sessions["cuda on the CPU shim"] = new ConformanceSession(() => openShim(), { required: true });
 }
+
+it("runs on a GPU", ({ skip }) => {
+  // Not a skip of each case: without a GPU nothing here is more than the shim's.
+  if (!gpu.available && !required) skip(gpu.reason);
+  expect(gpu).toMatchObject({ available: true });
+});
 
 it("says why there is no CPU shim, if there is none", () => {
   if ("reason" in shim) expect(shim.reason).toMatch(/compiler|g\+\+/);

@@ -99,11 +99,7 @@ describe("probe says what is missing:", () => {
 
   itOnShim.each([
     ["the driver", "count=-1", /no NVIDIA driver/],
-    [
-      "a newer driver",
-      "count=-1,driver=12040",
-      /driver is too old: it supports CUDA 12\.4.*needs 13\.0.*580/,
-    ],
+    ["a newer driver", "driver=11080", /driver is too old: it supports CUDA 11\.8.*needs 13\.0.*580/],
     ["a device", "count=0", /no device/],
     ["a newer device", "sm=75", /compute capability 7\.5, older than 8\.0/],
   ])("%s", async (_, made, expected) => {
