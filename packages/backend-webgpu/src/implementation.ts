@@ -87,11 +87,21 @@ export function createImplementation(
     const buffer = staging.acquire(bytes, what);
     copy(buffer);
     queue.flush();
-    await buffer.mapAsync(1, 0, Math.ceil(bytes / 4) * 4);
+    await buffer.mapAsync(1, 0, Math.ceil(bytes / 4) * 4).catch(loseIfAborted);
     const result = use(buffer.getMappedRange(0, Math.ceil(bytes / 4) * 4));
     buffer.unmap();
     staging.release(buffer);
     return result;
+  }
+
+  /**
+   * Nobody but a device that goes takes a buffer of ours from its mapping, and Chromium says so seconds before it
+   * settles `lost`.
+   */
+  function loseIfAborted(error: unknown): never {
+    const { name, message } = error as Error;
+    if (name === "AbortError") runtime.lose({ reason: "unknown", message });
+    throw error;
   }
 
   /** Looks at what kernels have reported, if any of them can have. */
