@@ -70,6 +70,12 @@ find "$place" -name '*.gz' | while read -r packed; do
   target=${packed%.gz}
   [ -f "$target" ] || { gzip -dc "$packed" >"$target.part" && mv "$target.part" "$target"; } || exit 1
 done || { echo "run.sh: the bundle cannot be unpacked" >&2; exit 1; }
+if [ -f "$place/node.xz" ] && [ ! -f "$place/node" ]; then
+  unpack="import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer)"
+  if command -v xz >/dev/null 2>&1; then xz -dc "$place/node.xz"; else "$python" -c "$unpack" "$place/node.xz"; fi \
+    >"$place/node.part" && mv "$place/node.part" "$place/node" ||
+    { echo "run.sh: unpacking Node needs xz or Python" >&2; exit 1; }
+fi
 chmod +x "$place/node"
 node=$place/node
 app=$place/app
