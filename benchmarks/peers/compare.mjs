@@ -44,17 +44,24 @@ export async function compareLibraries(size, setting, contenders, rounds) {
     }
     for (const job of jobs) {
       say(`${title}, ${part}: warming up ${job.contender.library}`);
-      job.calls = await warmUp(job);
+      await orTell(job, async () => {
+        job.calls = await warmUp(job);
+      });
     }
     for (let round = 1; round <= rounds; round++) {
       say(`${title}, ${part}: round ${round} of ${rounds}`);
-      for (const { contender, operation, calls, samples } of jobs) {
-        samples.push(await contender.ask("time", { operation, calls }));
+      for (const job of jobs) {
+        const { contender, operation, calls, row } = job;
+        if (row.failed !== undefined) continue;
+        await orTell(job, async () => {
+          job.samples.push(await contender.ask("time", { operation, calls }));
+        });
         await setTimeout(restMilliseconds);
       }
     }
     for (const { operation, row, samples } of jobs) {
-      row[operation] = { milliseconds: median(samples), best: Math.min(...samples) };
+      if (samples.length === rounds)
+        row[operation] = { milliseconds: median(samples), best: Math.min(...samples) };
     }
   }
   for (const contender of contenders) await contender.end();
@@ -84,6 +91,15 @@ async function begin(contender, part, tokens, expected) {
     };
   } catch (error) {
     return { contender, row: { library, failed: error.message.split("\n")[0] }, runs: [] };
+  }
+}
+
+/** A library that fails on the way is measured no further in this part, and its reason told. */
+async function orTell({ operation, row }, work) {
+  try {
+    await work();
+  } catch (error) {
+    row.failed ??= `${operation}: ${error.message.split("\n")[0]}`;
   }
 }
 

@@ -93,9 +93,7 @@ export async function jaxRunner(device, problem, part) {
       return await pairIds(...choose()).data();
     },
     gradient: async () => {
-      const result = gradients(refs(), ...choose(), gradOutput.ref);
-      await jax.blockUntilReady(jax.tree.ref(result));
-      jax.tree.dispose(result);
+      jax.tree.dispose(await jax.blockUntilReady(gradients(refs(), ...choose(), gradOutput.ref)));
     },
     release: async () => {
       for (const array of Object.values(weights)) array.dispose();
