@@ -1,3 +1,5 @@
+import type { KernelTime } from "@flash-moe/core";
+
 /** What the addon of native/addon exports. */
 export interface Addon {
   /** Of this interface, so that a binary of another version of the package is told instead of called. */
@@ -69,11 +71,4 @@ export interface NativeDevice {
 export interface Outcome {
   /** How many ids out of range ops have met since the outcome before. */
   readonly idErrors: number;
-}
-
-/** One kernel that ran. */
-export interface KernelTime {
-  readonly op: string;
-  readonly kernel: string;
-  readonly nanoseconds: number;
 }

@@ -44,12 +44,13 @@ export function createImplementation(
   }
 
   /** Awaits the device; ids out of range that it met are reported late. */
-  async function settle(work: () => Promise<Outcome>): Promise<void> {
+  async function settle<Result extends Outcome>(work: () => Promise<Result>): Promise<Result> {
     const checked = checking;
     checking = new Set();
     try {
-      const { idErrors } = await work();
-      if (idErrors > 0) runtime.fail(idError(idErrors, checked));
+      const outcome = await work();
+      if (outcome.idErrors > 0) runtime.fail(idError(outcome.idErrors, checked));
+      return outcome;
     } catch (error) {
       throw fromNative(error, runtime);
     }
@@ -81,7 +82,15 @@ export function createImplementation(
     copy(source, target) {
       guard(() => device.copy(source.address, target.address, byteLengthOf(source)));
     },
-    sync: () => settle(() => device.sync()),
+    async sync() {
+      await settle(() => device.sync());
+    },
+    async timeKernels(work) {
+      guard(() => device.startTiming());
+      work();
+      const { kernels } = await settle(() => device.stopTiming());
+      return [...kernels];
+    },
     async dispose() {
       guard(() => device.dispose());
     },

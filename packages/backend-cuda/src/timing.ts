@@ -1,10 +1,10 @@
 import { type Backend, FlashMoeError } from "@flash-moe/core";
-import type { KernelTime, NativeDevice } from "./addon.js";
+import type { NativeDevice } from "./addon.js";
 import { toFlashMoeError } from "./native-error.js";
 
 const devices = new WeakMap<Backend, NativeDevice>();
 
-/** For the functions below. */
+/** For the function below. */
 export function rememberDevice(backend: Backend, device: NativeDevice): void {
   devices.set(backend, device);
 }
@@ -20,21 +20,6 @@ export async function deviceMilliseconds(backend: Backend, work: () => void): Pr
     work();
     const { milliseconds } = await device.elapsed(start, device.mark());
     return milliseconds;
-  });
-}
-
-/** Each kernel that `work` runs on this backend, in order. Graphs are not used meanwhile. */
-export async function kernelTimes(backend: Backend, work: () => void): Promise<readonly KernelTime[]> {
-  const device = deviceOf(backend);
-  return timed(async () => {
-    device.startTiming();
-    try {
-      work();
-    } catch (error) {
-      await device.stopTiming().catch(() => {});
-      throw error;
-    }
-    return (await device.stopTiming()).kernels;
   });
 }
 
