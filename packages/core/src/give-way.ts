@@ -10,10 +10,12 @@ let lastTurn = 0;
  */
 export async function giveWay(): Promise<void> {
   if (Date.now() - lastTurn < turnMilliseconds) return;
-  const { setTimeout } = globalThis as {
+  const { setImmediate, setTimeout } = globalThis as {
+    setImmediate?: (callback: () => void) => unknown;
     setTimeout?: (callback: () => void, milliseconds: number) => unknown;
   };
-  // An engine without timers has nothing that waits for a turn.
-  if (setTimeout !== undefined) await new Promise<void>((resolve) => setTimeout(resolve, 0));
+  // Node's timers wait a millisecond at least. An engine without either has nothing that waits for a turn.
+  if (setImmediate !== undefined) await new Promise<void>((resolve) => setImmediate(resolve));
+  else if (setTimeout !== undefined) await new Promise<void>((resolve) => setTimeout(resolve, 0));
   lastTurn = Date.now();
 }
