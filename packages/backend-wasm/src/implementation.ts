@@ -147,6 +147,8 @@ export function createImplementation(
         crew?.deliverReport();
         return giveWay();
       }
+      // A turn is all that is missing: no worker needs to be woken for it.
+      if (crew.idle && (await callingThread.takeTurn())) return crew.deliverReport();
       await crew.finish();
       callingThread.rest();
     },

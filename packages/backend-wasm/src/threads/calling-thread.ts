@@ -33,6 +33,15 @@ export class CallingThread {
     this.#spent = 0;
   }
 
+  /** Gives the event loop a turn where that costs next to nothing; false where only a timer could. */
+  async takeTurn(): Promise<boolean> {
+    const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => unknown };
+    if (setImmediate === undefined) return false;
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    this.rest();
+    return true;
+  }
+
   #awaitTurn(): void {
     const { setTimeout } = globalThis as unknown as {
       setTimeout(callback: () => void, milliseconds: number): unknown;
