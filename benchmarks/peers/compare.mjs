@@ -132,7 +132,7 @@ export function printComparison(sizes, rows, ours) {
       const threads = row.threads === undefined ? "" : `, ${row.threads} thread${row.threads > 1 ? "s" : ""}`;
       return [`${row.part}${threads}, ${row.library}`, ...operations.map(cell), row.failed ?? ""];
     });
-    printTable([["", "forward, of ours", "with backward", "backward alone", ""], ...table]);
+    printTable([["", "forward, of ours", "with backward", "backward, used rows", ""], ...table]);
   }
 }
 

@@ -26,7 +26,8 @@ export async function flashMoeRunner(backend, problem, part) {
   );
   const states = upload(problem.hiddenStates, [tokens, hiddenSize]);
   const gradOutput = upload(problem.gradOutput, [tokens, hiddenSize]);
-  const tables = /** @type {const} */ (problem.numExperts > 100_000 ? "compact" : "dense");
+  /** As automatic differentiation makes them, up to a size where they are gigabytes. */
+  const dense = numExperts > 100_000 ? "compact" : "dense";
   const layer =
     part === "layer"
       ? new FlashMoE(
@@ -56,13 +57,13 @@ export async function flashMoeRunner(backend, problem, part) {
     if (layer !== undefined) {
       const recording = layer.record(states);
       return {
-        backward: () => recording.backward(gradOutput, { tables }).dispose(),
+        backward: (tables) => recording.backward(gradOutput, { tables }).dispose(),
         dispose: () => recording.dispose(),
       };
     }
     const recording = router.record(states);
     return {
-      backward: () => {
+      backward: (tables) => {
         const { gradients, weights } = experts.backward(states, recording.routing, gradOutput, { tables });
         recording.backward({ weights }).dispose();
         gradients.dispose();
@@ -91,15 +92,15 @@ export async function flashMoeRunner(backend, problem, part) {
       routing.dispose();
       return ids;
     },
-    // Forward and backward, as a library with automatic differentiation does them.
     gradient: async () => {
       saved.dispose();
       saved = record();
-      saved.backward();
+      saved.backward(dense);
       await backend.sync();
     },
+    // As a step of training makes it: gradients of the rows that were used.
     backward: async () => {
-      saved.backward();
+      saved.backward("compact");
       await backend.sync();
     },
     peakBytes: () => backend.memory().peakBytes,
