@@ -39,7 +39,7 @@ export async function compareLibraries(size, setting, contenders, rounds) {
     for (const { contender, row, runs } of outcomes) {
       found.push({ ...size, ...setting, part, ...row });
       for (const operation of runs) {
-        jobs.push({ contender, operation, row: found.at(-1), samples: [], calls: 1 });
+        jobs.push({ contender, operation, row: found.at(-1), samples: [], calls: 1, failed: false });
       }
     }
     for (const job of jobs) {
@@ -51,8 +51,8 @@ export async function compareLibraries(size, setting, contenders, rounds) {
     for (let round = 1; round <= rounds; round++) {
       say(`${title}, ${part}: round ${round} of ${rounds}`);
       for (const job of jobs) {
-        const { contender, operation, calls, row } = job;
-        if (row.failed !== undefined) continue;
+        const { contender, operation, calls } = job;
+        if (job.failed) continue;
         await orTell(job, async () => {
           job.samples.push(await contender.ask("time", { operation, calls }));
         });
@@ -94,11 +94,13 @@ async function begin(contender, part, tokens, expected) {
   }
 }
 
-/** A library that fails on the way is measured no further in this part, and its reason told. */
-async function orTell({ operation, row }, work) {
+/** An operation that fails on the way is measured no further, and its reason told. */
+async function orTell(job, work) {
+  const { operation, row } = job;
   try {
     await work();
   } catch (error) {
+    job.failed = true;
     row.failed ??= `${operation}: ${error.message.split("\n")[0]}`;
   }
 }
