@@ -4,9 +4,9 @@
 // round after round, so that what else the machine does falls on all of them; medians over the rounds. Prints a
 // table and stores it, with the machine and the commit, in results/.
 import { mkdirSync, writeFileSync } from "node:fs";
-import { SeededRandom } from "@flash-moe/core";
 import { FlashMoE, openBackend } from "flash-moe";
 import { describeCommit, describeMachine } from "./machine.mjs";
+import { normals } from "./normals.mjs";
 import { printTable } from "./print-table.mjs";
 import { fitExponent, median } from "./statistics.mjs";
 
@@ -79,12 +79,6 @@ async function prepare(side) {
       },
     },
   };
-}
-
-/** Normal numbers, the same on every run. @param {number} length @param {number} seed */
-function normals(length, seed) {
-  const random = new SeededRandom(seed);
-  return Float32Array.from({ length }, () => random.normal());
 }
 
 /** @param {{ operation: string, milliseconds: number[], exponent: number }[]} rows */

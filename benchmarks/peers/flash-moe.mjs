@@ -7,7 +7,7 @@ import { FlashMoE } from "flash-moe";
 
 /**
  * @param {import("flash-moe").Backend} backend @param {Problem} problem @param {"layer" | "routed"} part
- * @returns {Promise<import("./local-contender.mjs").Runner & { backward(): Promise<void>, peakBytes(): number }>}
+ * @returns {Promise<import("./local-contender.mjs").Runner>}
  */
 export async function flashMoeRunner(backend, problem, part) {
   const { tokens, hiddenSize, intermediateSize, numExperts, topK, keys } = problem;
@@ -103,7 +103,6 @@ export async function flashMoeRunner(backend, problem, part) {
       saved.backward("compact");
       await backend.sync();
     },
-    peakBytes: () => backend.memory().peakBytes,
     release: async () => {
       saved.dispose();
       layer?.dispose();

@@ -1,5 +1,5 @@
 // One layer and one batch, as plain arrays that every library gets: f32, norm "none", silu, square grid.
-import { SeededRandom } from "@flash-moe/core";
+import { normals } from "../normals.mjs";
 
 /**
  * @typedef {{ tokens: number, hiddenSize: number, numExperts: number, topK: number }} Size
@@ -21,14 +21,14 @@ export function makeProblem(size) {
     ...size,
     keys,
     intermediateSize,
-    hiddenStates: normals(tokens * hiddenSize, 1, 1),
-    gradOutput: normals(tokens * hiddenSize, 1, 2),
-    router: normals(2 * keys * hiddenSize, 2 * scale, 3),
+    hiddenStates: normals(tokens * hiddenSize, 1),
+    gradOutput: normals(tokens * hiddenSize, 2),
+    router: normals(2 * keys * hiddenSize, 3, 2 * scale),
     downTable: uniforms(numExperts * hiddenSize, Math.sqrt(3) * scale, 4),
     upTable: uniforms(numExperts * hiddenSize, Math.sqrt(3), 5),
-    gate: normals(intermediateSize * hiddenSize, scale, 6),
-    up: normals(intermediateSize * hiddenSize, scale, 7),
-    down: normals(hiddenSize * intermediateSize, 1 / Math.sqrt(intermediateSize), 8),
+    gate: normals(intermediateSize * hiddenSize, 6, scale),
+    up: normals(intermediateSize * hiddenSize, 7, scale),
+    down: normals(hiddenSize * intermediateSize, 8, 1 / Math.sqrt(intermediateSize)),
   };
 }
 
@@ -41,12 +41,6 @@ export function transpose(matrix, rows, columns) {
     }
   }
   return result;
-}
-
-/** @param {number} length @param {number} deviation @param {number} seed */
-function normals(length, deviation, seed) {
-  const random = new SeededRandom(seed);
-  return Float32Array.from({ length }, () => deviation * random.normal());
 }
 
 /** Cheaper than normal numbers: the tables hold up to half a billion. */

@@ -10,12 +10,20 @@ let lastTurn = 0;
  */
 export async function giveWay(): Promise<void> {
   if (Date.now() - lastTurn < turnMilliseconds) return;
-  const { setImmediate, setTimeout } = globalThis as {
-    setImmediate?: (callback: () => void) => unknown;
+  await (immediateTurn() ?? timerTurn());
+  lastTurn = Date.now();
+}
+
+/** A turn of the event loop that costs next to nothing; undefined where only a timer could give one. */
+export function immediateTurn(): Promise<void> | undefined {
+  const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => unknown };
+  return setImmediate && new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Node's timers wait a millisecond at least. An engine without any has nothing that waits for a turn. */
+function timerTurn(): Promise<void> | undefined {
+  const { setTimeout } = globalThis as {
     setTimeout?: (callback: () => void, milliseconds: number) => unknown;
   };
-  // Node's timers wait a millisecond at least. An engine without either has nothing that waits for a turn.
-  if (setImmediate !== undefined) await new Promise<void>((resolve) => setImmediate(resolve));
-  else if (setTimeout !== undefined) await new Promise<void>((resolve) => setTimeout(resolve, 0));
-  lastTurn = Date.now();
+  return setTimeout && new Promise((resolve) => setTimeout(resolve, 0));
 }

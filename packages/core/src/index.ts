@@ -28,7 +28,7 @@ export {
 } from "./dtype.js";
 export { type ErrorCode, FlashMoeError } from "./errors.js";
 export { expectTensor } from "./expect-tensor.js";
-export { giveWay } from "./give-way.js";
+export { giveWay, immediateTurn } from "./give-way.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
 export { countTokens } from "./hidden-states.js";
 export { type HostEnvironment, hostMemoryLimitBytes } from "./host-memory.js";

@@ -1,3 +1,5 @@
+import { immediateTurn } from "@flash-moe/core";
+
 /** An op that takes about so many microseconds is not worth waking a worker for. */
 const smallOp = 400;
 
@@ -35,9 +37,9 @@ export class CallingThread {
 
   /** Gives the event loop a turn where that costs next to nothing; false where only a timer could. */
   async takeTurn(): Promise<boolean> {
-    const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => unknown };
-    if (setImmediate === undefined) return false;
-    await new Promise<void>((resolve) => setImmediate(resolve));
+    const turn = immediateTurn();
+    if (turn === undefined) return false;
+    await turn;
     this.rest();
     return true;
   }
