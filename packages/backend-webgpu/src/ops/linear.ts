@@ -1,9 +1,9 @@
 import type { LinearCall, NormStatistics } from "@flash-moe/core";
 import type { DeviceMemory } from "../device-memory.js";
-import { flag, floatBits, type OpContext, type Operand, vectorType } from "../op-context.js";
+import { flag, floatBits, type Launch, type OpContext, type Operand, vectorType } from "../op-context.js";
 
-/** Up to so many rows, a product by a transposed matrix reads the matrix row by row instead of in tiles. */
-const fewRows = 8;
+/** Up to so many rows of the output, or so long an inner dimension, a product is bound by one matrix, not by arithmetic. */
+const few = 8;
 
 export interface Product {
   readonly rows: number;
@@ -36,12 +36,13 @@ export function multiply(context: OpContext, product: Product): void {
   if (rows * columns === 0) return;
   // Two rows of an odd length share a word, so two workgroups would race for it. In tiles, packing is left to a pass of
   // its own too: next to the product it costs little, and it saves compiling the tiles for every dtype of the output.
-  if (output.dtype === "f32" || (isByRows(product) && columns % 2 === 0)) {
-    launchProduct(context, product);
+  const way = wayOf(product);
+  if (output.dtype === "f32" || (way === "rows" && columns % 2 === 0)) {
+    launchers[way](context, product);
     return;
   }
   const unpacked = context.floats("the output before packing", rows * columns);
-  launchProduct(context, { ...product, output: unpacked });
+  launchers[way](context, { ...product, output: unpacked });
   pack(context, unpacked, output, rows * columns);
 }
 
@@ -56,11 +57,66 @@ export function pack(context: OpContext, values: Operand, output: Operand, size:
   });
 }
 
-function isByRows({ rows, transposeA, transposeB }: Product): boolean {
-  return rows <= fewRows && !transposeA && transposeB === true;
+type Way = "rows" | "columns" | "outer" | "tiles";
+
+/** By sizes alone, so that a sum has one order. */
+function wayOf(product: Product): Way {
+  const { rows, inner, transposeA, transposeB, inputNorm, outputNorm, addend } = product;
+  if (transposeB) return rows <= few && !transposeA ? "rows" : "tiles";
+  // Gradients have neither.
+  if (inputNorm || outputNorm || addend) return "tiles";
+  if (transposeA) return inner <= few ? "outer" : "tiles";
+  return rows <= few ? "columns" : "tiles";
 }
 
-function launchProduct(context: OpContext, product: Product): void {
+const launchers: Readonly<Record<Way, (context: OpContext, product: Product) => void>> = {
+  rows(context, product) {
+    const { rows, columns, output } = product;
+    const { types, params, bindings } = general(context, product);
+    context.launch({
+      kernel: "linear_rows",
+      types: { ...types, output: output.dtype },
+      params,
+      bindings,
+      workgroups: Math.ceil(columns / 8) * Math.ceil(rows / 4),
+    });
+  },
+
+  columns(context, { rows, inner, columns, a, b, output, accumulate }) {
+    context.launch({
+      kernel: "linear_columns",
+      types: { a: a.dtype, b: vectorType(b.dtype, columns) },
+      params: [rows, inner, columns, flag(accumulate)],
+      bindings: [a.binding, b.binding, output.binding],
+      workgroups: Math.ceil(columns / 32) * Math.ceil(rows / 4),
+    });
+  },
+
+  outer(context, { rows, inner, columns, a, b, output, accumulate }) {
+    context.launch({
+      kernel: "linear_outer",
+      types: { a: vectorType(a.dtype, rows), b: b.dtype },
+      params: [rows, inner, columns, flag(accumulate)],
+      bindings: [a.binding, b.binding, output.binding],
+      workgroups: Math.ceil((Math.ceil(rows / 4) * columns) / 256),
+    });
+  },
+
+  tiles(context, product) {
+    const { rows, columns, transposeA, transposeB } = product;
+    const { types, params, bindings } = general(context, product);
+    context.launch({
+      kernel: "linear_tiled",
+      types,
+      params: [...params, flag(transposeA), flag(transposeB)],
+      bindings,
+      workgroups: Math.ceil(rows / 64) * Math.ceil(columns / 64),
+    });
+  },
+};
+
+/** What the kernels that can do everything take. */
+function general(context: OpContext, product: Product): Pick<Launch, "params" | "bindings" | "types"> {
   const { rows, inner, columns, a, b, output, transposeA, transposeB, addend } = product;
   const { inputNorm, outputNorm } = product;
   const absent = context.absent;
@@ -94,17 +150,5 @@ function launchProduct(context: OpContext, product: Product): void {
     b: vectorType(b.dtype, width),
     addend: addend?.dtype ?? "f32",
   };
-  if (isByRows(product)) {
-    const workgroups = Math.ceil(columns / 8) * Math.ceil(rows / 4);
-    const ownTypes = { ...types, output: output.dtype };
-    context.launch({ kernel: "linear_rows", types: ownTypes, params, bindings, workgroups });
-    return;
-  }
-  context.launch({
-    kernel: "linear_tiled",
-    types,
-    params: [...params, flag(transposeA), flag(transposeB)],
-    bindings,
-    workgroups: Math.ceil(rows / 64) * Math.ceil(columns / 64),
-  });
+  return { types, params, bindings };
 }

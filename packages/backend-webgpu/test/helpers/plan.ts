@@ -8,7 +8,8 @@ import { type Variant, variantKey } from "../../src/pipelines.js";
 const gpuBuffer = undefined as unknown as GPUBuffer;
 const queue = undefined as unknown as CommandQueue;
 
-function memory(dtype: DType, length: number, limit: number): DeviceMemory {
+/** A buffer that is nowhere, cut at `limit` bytes. */
+export function memory(dtype: DType, length: number, limit: number = 2 ** 30): DeviceMemory {
   let start = 0;
   const parts = splitLengths(dtype, length, limit).map((partLength) => {
     const part = { buffer: gpuBuffer, byteOffset: 0, start, length: partLength };
