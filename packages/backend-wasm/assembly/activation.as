@@ -1,11 +1,12 @@
-// act and act' of the experts and of the shared MLP, four values at a time, in f64 inside:
+// act and act' of the experts and of the shared MLP, in f64 inside:
 //
 //     silu       x s(x)                                with s the logistic function 1 / (1 + e^-x)
 //     gelu       x erfc(-x / sqrt 2) / 2
 //     gelu_tanh  x (1 + tanh z) / 2 = x s(2 z)         z = sqrt(2 / pi) (x + 0.044715 x^3)
 //     relu       max(x, 0)                             derivative 0 at 0
 //
-// Written with s and erfc rather than tanh and erf, nothing cancels for negative x.
+// Written with s and erfc rather than tanh and erf, nothing cancels for negative x. Whole rows at a time: the twenty
+// constants of an exponential are put into registers once, not for every four values.
 
 import { erfc64, exp64, high64, join32, low64 } from "./math";
 
@@ -31,12 +32,14 @@ function normalDistribution(x: v128): v128 {
   return f64x2.mul(f64x2.splat(0.5), erfc64(f64x2.mul(x, f64x2.splat(-0.7071067811865476))));
 }
 
+@inline
 function value64(kind: i32, x: v128): v128 {
   if (kind == SILU) return f64x2.mul(x, logistic(x));
   if (kind == GELU) return f64x2.mul(x, normalDistribution(x));
   return f64x2.mul(x, logistic(tanhArgument(x)));
 }
 
+@inline
 function slope64(kind: i32, x: v128): v128 {
   const one = f64x2.splat(1);
   if (kind == SILU) {
@@ -60,14 +63,42 @@ function slope64(kind: i32, x: v128): v128 {
   return f64x2.add(s, v128.andnot(through, f64x2.eq(slope, f64x2.splat(0))));
 }
 
-/** act(x) of four f32. */
-export function activate(kind: i32, x: v128): v128 {
-  if (kind > GELU_TANH) return f32x4.max(x, f32x4.splat(0));
-  return join32(value64(kind, low64(x)), value64(kind, high64(x)));
+@inline
+function valuesOf(kind: i32, count: usize, x: usize, y: usize): void {
+  for (let at: usize = 0; at < count * 4; at += 16) {
+    const v = v128.load(x + at);
+    v128.store(y + at, join32(value64(kind, low64(v)), value64(kind, high64(v))));
+  }
 }
 
-/** act'(x) of four f32. */
-export function activationSlope(kind: i32, x: v128): v128 {
-  if (kind > GELU_TANH) return v128.andnot(f32x4.splat(1), f32x4.le(x, f32x4.splat(0)));
-  return join32(slope64(kind, low64(x)), slope64(kind, high64(x)));
+@inline
+function slopesOf(kind: i32, count: usize, x: usize, y: usize): void {
+  for (let at: usize = 0; at < count * 4; at += 16) {
+    const v = v128.load(x + at);
+    v128.store(y + at, join32(slope64(kind, low64(v)), slope64(kind, high64(v))));
+  }
+}
+
+/** y[n] = act(x[n]), f32 [count], in whole vectors: both have room for a multiple of four. y may be x. */
+export function activateRow(kind: i32, count: usize, x: usize, y: usize): void {
+  if (kind == SILU) valuesOf(SILU, count, x, y);
+  else if (kind == GELU) valuesOf(GELU, count, x, y);
+  else if (kind == GELU_TANH) valuesOf(GELU_TANH, count, x, y);
+  else {
+    const zero = f32x4.splat(0);
+    for (let at: usize = 0; at < count * 4; at += 16) v128.store(y + at, f32x4.max(v128.load(x + at), zero));
+  }
+}
+
+/** y[n] = act'(x[n]), as `activateRow`. */
+export function activationSlopeRow(kind: i32, count: usize, x: usize, y: usize): void {
+  if (kind == SILU) slopesOf(SILU, count, x, y);
+  else if (kind == GELU) slopesOf(GELU, count, x, y);
+  else if (kind == GELU_TANH) slopesOf(GELU_TANH, count, x, y);
+  else {
+    for (let at: usize = 0; at < count * 4; at += 16) {
+      const off = f32x4.le(v128.load(x + at), f32x4.splat(0));
+      v128.store(y + at, v128.andnot(f32x4.splat(1), off));
+    }
+  }
 }

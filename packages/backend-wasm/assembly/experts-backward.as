@@ -12,7 +12,7 @@
 // so that each row of a gradient is written once, by no more than its own pairs, and rows that are not used cost
 // nothing. Long sums are cut every 256 pairs and the pieces added in order.
 
-import { activate, activationSlope } from "./activation";
+import { activateRow, activationSlopeRow } from "./activation";
 import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows } from "./experts-forward";
 import { addFourRows, addRow } from "./rows";
 import { F16, F32 } from "./simd";
@@ -46,6 +46,7 @@ function backwardOf<T>(
   const a = rows + list;
   const q = a + list;
   const w = q + list;
+  const values = w + list;
   let wrong: i32 = -1;
   for (let t: usize = 0; t < tokens; t++) {
     const count = listRows(topK, numExperts, ids, slots, rows);
@@ -56,11 +57,12 @@ function backwardOf<T>(
     dotRows<T>(count, hiddenSize, x, down, rows, a);
     dotRows<T>(count, hiddenSize, gradOutput, up, rows, q);
     gather(count, slots, weights, w);
+    activateRow(activation, count, a, values);
+    activationSlopeRow(activation, count, a, a);
     for (let n: usize = 0; n < count; n += 4) {
       const at = n * 4;
-      const before = v128.load(a + at);
-      const value = activate(activation, before);
-      const slope = activationSlope(activation, before);
+      const value = v128.load(values + at);
+      const slope = v128.load(a + at);
       const weight = v128.load(w + at);
       const dot = v128.load(q + at);
       v128.store(a + at, f32x4.mul(value, weight)); // s

@@ -5,10 +5,10 @@
 // Every row is read once, from front to back, four rows at a time; x and the output row stay in the cache. Nothing of
 // size [T, k, H] exists. Sums are in f32 in the order of the slots.
 
-import { activate } from "./activation";
+import { activateRow } from "./activation";
 import { convert } from "./convert";
 import { bytesOf } from "./matmul";
-import { addFourRows, addRow, dotFourRows } from "./rows";
+import { addFourRows, addRow, dotLines, dotThreeRows } from "./rows";
 import { BF16, F16, F32 } from "./simd";
 import { partLength, roundUp } from "./tasks";
 
@@ -17,12 +17,12 @@ export function expertsScratchBytes(topK: usize, hiddenSize: usize): usize {
   return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4, 64);
 }
 
-/** Lists of one token: slot, row, dot products, coefficients. */
+/** Lists of one token: slot, row, dot products, activations, slopes, coefficients. */
 export const lists: usize = 6;
 
 /**
  * Lists the slots of a token whose ids are below `numExperts`: their numbers and ids. Returns how many there are;
- * the last row is repeated up to a multiple of four.
+ * the last row is repeated up to a multiple of three.
  */
 @inline
 export function listRows(topK: usize, numExperts: u32, ids: usize, slots: usize, rows: usize): usize {
@@ -35,7 +35,7 @@ export function listRows(topK: usize, numExperts: u32, ids: usize, slots: usize,
   }
   if (count > 0) {
     const last = load<u32>(rows + (count - 1) * 4);
-    for (let n = count; n % 4 != 0; n++) store<u32>(rows + n * 4, last);
+    for (let n = count; n % dotLines != 0; n++) store<u32>(rows + n * 4, last);
   }
   return count;
 }
@@ -65,7 +65,7 @@ function rowAt<T>(table: usize, rows: usize, n: usize, hiddenSize: usize): usize
   return table + load<u32>(rows + n * 4) * hiddenSize * sizeof<T>();
 }
 
-/** out[n] = x . table row rows[n], for `count` rows, in groups of four. */
+/** out[n] = x . table row rows[n], for `count` rows, in groups of three. */
 export function dotRows<T>(
   count: usize,
   hiddenSize: usize,
@@ -74,14 +74,13 @@ export function dotRows<T>(
   rows: usize,
   out: usize,
 ): void {
-  for (let n: usize = 0; n < count; n += 4) {
-    dotFourRows<T>(
+  for (let n: usize = 0; n < count; n += dotLines) {
+    dotThreeRows<T>(
       hiddenSize,
       x,
       rowAt<T>(table, rows, n, hiddenSize),
       rowAt<T>(table, rows, n + 1, hiddenSize),
       rowAt<T>(table, rows, n + 2, hiddenSize),
-      rowAt<T>(table, rows, n + 3, hiddenSize),
       out + n * 4,
     );
   }
@@ -160,9 +159,9 @@ function forwardOf<T>(
     else convert(hiddenSize, dtypeAddend, addend, F32, to);
     dotRows<T>(count, hiddenSize, from, down, rows, a);
     gather(count, slots, weights, coefficients);
+    activateRow(activation, count, a, a);
     for (let n: usize = 0; n < count; n += 4) {
-      const value = activate(activation, v128.load(a + n * 4));
-      v128.store(coefficients + n * 4, f32x4.mul(value, v128.load(coefficients + n * 4)));
+      v128.store(coefficients + n * 4, f32x4.mul(v128.load(a + n * 4), v128.load(coefficients + n * 4)));
     }
     addRows<T>(count, hiddenSize, up, rows, coefficients, to);
     if (dtypeOutput != F32) convert(hiddenSize, F32, sum, dtypeOutput, output);

@@ -4,19 +4,19 @@
 //     forward     hidden = act(x gate^T) * (x up^T)
 //     backward    also dGate = dh * b * act'(a) and dUp = dh * act(a), with a and b the two products and dh = d down
 
-import { activate, activationSlope } from "./activation";
+import { activateRow, activationSlopeRow } from "./activation";
 import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock } from "./matmul";
 import { partLength, roundUp, smaller } from "./tasks";
 
-/** Bytes of scratch a thread needs for blocks of these sizes and `products` of them at a time. */
+/** Bytes of scratch a thread needs for blocks of these sizes and `products` of them at a time, and a row. */
 export function mlpScratchBytes(
   blockTokens: usize,
   hiddenSize: usize,
   blockColumns: usize,
   products: usize,
 ): usize {
-  const block = blockTokens * roundUp(blockColumns, 4) * 4;
-  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns) + products * block;
+  const rowBytes = roundUp(blockColumns, 4) * 4;
+  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns) + (products * blockTokens + 1) * rowBytes;
 }
 
 /** Stores the first `count` (1 to 4) lanes. */
@@ -71,13 +71,13 @@ export function mlpHidden(
   const b = a + blockTokens * rowBytes;
   const dh = b + blockTokens * rowBytes;
   const states = x + token * hiddenSize * bytes;
-  const row = column * hiddenSize * bytes;
+  const weights = column * hiddenSize * bytes;
   multiplyBlock(
-    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + row, hiddenSize, true,
+    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + weights, hiddenSize, true,
     a, rowBytes, false, 0, 0, few, scratch,
   );
   multiplyBlock(
-    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, up + row, hiddenSize, true,
+    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, up + weights, hiddenSize, true,
     b, rowBytes, false, 0, 0, few, scratch,
   );
   if (gradOutput != 0) {
@@ -87,18 +87,20 @@ export function mlpHidden(
       dh, rowBytes, false, 0, 0, few, scratch,
     );
   }
+  const values = a + (gradOutput == 0 ? 2 : 3) * blockTokens * rowBytes;
   for (let r: usize = 0; r < height; r++) {
     const to = ((token + r) * intermediateSize + column) * 4;
+    const row = a + r * rowBytes;
+    activateRow(activation, width, row, values);
+    if (gradOutput != 0) activationSlopeRow(activation, width, row, row);
     for (let c: usize = 0; c < width; c += 4) {
       const at = r * rowBytes + c * 4;
-      const before = v128.load(a + at);
+      const value = v128.load(values + c * 4);
       const factor = v128.load(b + at);
-      const value = activate(activation, before);
       storeLanes(hidden + to + c * 4, f32x4.mul(value, factor), width - c);
       if (gradOutput == 0) continue;
       const d = v128.load(dh + at);
-      const slope = activationSlope(activation, before);
-      storeLanes(dGate + to + c * 4, f32x4.mul(f32x4.mul(d, factor), slope), width - c);
+      storeLanes(dGate + to + c * 4, f32x4.mul(f32x4.mul(d, factor), v128.load(a + at)), width - c);
       storeLanes(dUp + to + c * 4, f32x4.mul(d, value), width - c);
     }
   }

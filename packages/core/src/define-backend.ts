@@ -279,26 +279,24 @@ export class DefinedBackend<H> implements Backend {
   }
 
   /** The handle of a living buffer of this backend; FOREIGN_BUFFER, DISPOSED or INVALID_ARGUMENT else. */
-  handleOf(name: string, buffer: DeviceBuffer): H {
-    if (!isManagedBuffer(buffer)) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `${name} is ${describe(buffer)}; takes a buffer of ${this.name}`,
-      );
-    }
-    if (buffer.backend !== this) {
-      throw new FlashMoeError(
-        "FOREIGN_BUFFER",
-        `${name} belongs to another backend (${buffer.backend.name}); takes a buffer of this one (${this.name})`,
-      );
-    }
-    if (buffer.disposed) {
-      throw new FlashMoeError(
-        "DISPOSED",
-        `${name}${buffer.label === "" ? "" : ` (${buffer.label})`} has been disposed`,
-      );
+  handleOf(name: string, buffer: DeviceBuffer, op?: OpName): H {
+    if (!isManagedBuffer(buffer) || buffer.backend !== this || buffer.disposed) {
+      throw this.#wrongBuffer(op === undefined ? name : `${op}: ${name}`, buffer);
     }
     return buffer.handle as H;
+  }
+
+  #wrongBuffer(name: string, buffer: DeviceBuffer): FlashMoeError {
+    if (!isManagedBuffer(buffer)) {
+      const message = `${name} is ${describe(buffer)}; takes a buffer of ${this.name}`;
+      return new FlashMoeError("INVALID_ARGUMENT", message);
+    }
+    if (buffer.backend !== this) {
+      const message = `${name} belongs to another backend (${buffer.backend.name}); takes a buffer of this one (${this.name})`;
+      return new FlashMoeError("FOREIGN_BUFFER", message);
+    }
+    const label = buffer.label === "" ? "" : ` (${buffer.label})`;
+    return new FlashMoeError("DISPOSED", `${name}${label} has been disposed`);
   }
 
   #run(op: OpName, call: OpCalls[OpName]): void {
@@ -337,7 +335,8 @@ export class DefinedBackend<H> implements Backend {
   /** The call with every buffer replaced by its handle; nested groups of buffers too. */
   #withHandles(value: object): object {
     const out: Record<string, unknown> = {};
-    for (const [key, field] of Object.entries(value)) {
+    for (const key of Object.keys(value)) {
+      const field: unknown = value[key as keyof typeof value];
       if (isManagedBuffer(field)) out[key] = field.handle;
       else if (typeof field === "object" && field !== null && !Array.isArray(field))
         out[key] = this.#withHandles(field);

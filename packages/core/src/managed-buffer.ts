@@ -6,6 +6,11 @@ const marker = Symbol.for("flash-moe.buffer");
 
 /** The one implementation of `DeviceBuffer`: a handle, what it holds, and how it is given back. */
 export class ManagedBuffer<H> implements DeviceBuffer {
+  static {
+    // Not on each buffer: that took as long as all else in making one.
+    Object.defineProperty(ManagedBuffer.prototype, marker, { value: true });
+  }
+
   readonly backend: Backend;
   readonly dtype: DType;
   readonly length: number;
@@ -21,7 +26,6 @@ export class ManagedBuffer<H> implements DeviceBuffer {
     this.label = label;
     this.handle = handle;
     this.#release = release;
-    Object.defineProperty(this, marker, { value: true });
   }
 
   get byteLength(): number {

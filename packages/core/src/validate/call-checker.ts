@@ -8,7 +8,7 @@ const maxSize = 2 ** 31 - 1;
 
 /** What checks need of a backend. */
 export interface CheckedBackend extends Backend {
-  handleOf(name: string, buffer: DeviceBuffer): unknown;
+  handleOf(name: string, buffer: DeviceBuffer, op?: OpName): unknown;
 }
 
 interface UsedBuffer {
@@ -121,7 +121,7 @@ export class CallChecker {
   }
 
   #handle(name: string, buffer: DeviceBuffer): unknown {
-    return this.backend.handleOf(`${this.op}: ${name}`, buffer);
+    return this.backend.handleOf(name, buffer, this.op);
   }
 
   #buffer(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): unknown {
