@@ -14,7 +14,7 @@ export function installPeers() {
     return !existsSync(manifest) || JSON.parse(readFileSync(manifest, "utf8")).version !== version;
   });
   if (missing.length > 0) {
-    console.error(`installing ${missing.map(([name]) => name).join(", ")} (about 450 MB)`);
+    console.error(`installing ${missing.map(([name]) => name).join(", ")} (about 700 MB)`);
     const { packageManager } = JSON.parse(readFileSync(root, "utf8"));
     const flags = ["install", "--ignore-workspace", "--ignore-scripts", "--frozen-lockfile"];
     execFileSync("npx", ["--yes", packageManager, ...flags], { cwd: folder, stdio: ["ignore", 2, 2] });
