@@ -4,10 +4,10 @@
 //   stride], its columns the experts first_expert + [0, experts), zero up to the next tile.
 // Parallelisation: a block per tile of Tile::size tokens by so many experts. When the product is done its shared memory
 //   becomes a table of gates: one thread per token adds what the token's list has for these experts, in order. Gates
-//   and inner products then change places, and the thread of a token activates those of its list; the rest stays as it
-//   is, for its gate is 0.
+//   and inner products then change places, and the thread of a token activates those of its list; the rest is left.
 // Why: above about one expert in a hundred, tensor cores that compute everything are faster than reading rows one by
-//   one. Only what was chosen goes through the activation.
+//   one. Only what was chosen goes through the activation. An expert that was not has the gate -0, which no sum of gates
+//   can be, so that a gate of 0 still makes NaN of an inner product that is not finite, and one not chosen does not.
 #pragma once
 
 #include "device/activation.h"
@@ -25,6 +25,11 @@ constexpr size_t expert_dense_gates_shared_bytes =
     Tile::shared_bytes > sizeof(float) * Tile::size * gate_stride<Tile::size>
         ? Tile::shared_bytes
         : sizeof(float) * Tile::size * gate_stride<Tile::size>;
+
+// 0 for the gate of an expert that was not chosen.
+FM_DEVICE float gated_or_zero(float activated, float gate) {
+  return __float_as_uint(gate) == 0x80000000u ? 0.0f : activated * gate;
+}
 
 // `down` begins with first_expert; `tiles` tiles of experts in all.
 template <typename Tile>
@@ -48,7 +53,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   // Others may still be reading the operands.
   __syncthreads();
   for (int n = 4 * thread; n < size * width; n += 4 * Tile::threads)
-    *reinterpret_cast<float4*>(cells + n) = make_float4(0, 0, 0, 0);
+    *reinterpret_cast<float4*>(cells + n) = make_float4(-0.0f, -0.0f, -0.0f, -0.0f);
   __syncthreads();
 
   const uint2* entries = nullptr;
@@ -64,7 +69,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
 #pragma unroll 1
   for (uint32_t n = 0; n < count; n++) {
     const uint2 entry = entries[n];
-    row_cells[entry.x - base] += __uint_as_float(entry.y);
+    // Plus 0: -0 becomes 0.
+    row_cells[entry.x - base] += __fadd_rn(__uint_as_float(entry.y), 0.0f);
   }
   __syncthreads();
   tile.each([&](int row, int column, float& left, float& right) {
@@ -94,7 +100,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   tile.each([&](int row, int column, float& left, float& right) {
     float2* const cell = reinterpret_cast<float2*>(cells + row * width + column);
     const float2 activated = *cell;
-    *cell = make_float2(left == 0.0f ? 0.0f : activated.x * left, right == 0.0f ? 0.0f : activated.y * right);
+    *cell = make_float2(gated_or_zero(activated.x, left), gated_or_zero(activated.y, right));
   });
   __syncthreads();
   // Whole rows, 16 bytes to a thread.

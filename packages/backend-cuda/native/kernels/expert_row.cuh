@@ -92,6 +92,16 @@ struct FloatOr {
       static_cast<T*>(data)[n] = from_float<T>(value);
     }
   }
+
+  // Four from n on, which begin on a multiple of four elements.
+  FM_DEVICE void load_four(int64_t n, float (&values)[4]) const {
+    if (is_f32) return load_vector<4>(static_cast<const float*>(data) + n, values);
+    load_vector<4>(static_cast<const T*>(data) + n, values);
+  }
+  FM_DEVICE void store_four(int64_t n, const float (&values)[4]) const {
+    if (is_f32) return store_vector<4>(static_cast<float*>(data) + n, values);
+    store_vector<4>(static_cast<T*>(data) + n, values);
+  }
 };
 
 }  // namespace flash_moe

@@ -1,7 +1,7 @@
 #include "ops/expert_dense.h"
 
 #include "device/tile_product_wgmma.h"
-#include "kernels/expert_combine.cuh"
+#include "kernels/expert_dense_combine.cuh"
 #include "kernels/expert_dense_gates.cuh"
 #include "kernels/expert_dense_sum.cuh"
 #include "kernels/expert_tile_list.cuh"
@@ -53,7 +53,8 @@ struct DensePlan {
 bool can_be_dense(const DeviceLimits& limits, const ExpertsForwardCall& call) {
   const auto shared = static_cast<int64_t>(limits.shared_bytes_per_block);
   // The list of a token is sorted with counts per warp and tile; half a KiB is left for what is not dynamic.
-  return whole_vectors(call, {call.hidden_states.data, call.down.data, call.up.data}) &&
+  return whole_vectors(call, {call.hidden_states.data, call.down.data, call.up.data, call.addend.data,
+                              call.output.data}) &&
          ceil_div(call.num_experts, 64) * expert_tile_list_warps * 4 + 512 <= shared && shared >= 98304;
 }
 
@@ -115,8 +116,10 @@ void run_chunks(Context& context, const ExpertsForwardCall& call, const DensePla
       if (rows.data) rows.data = static_cast<unsigned char*>(rows.data) + bytes;
       return rows;
     };
-    launch(context, "expert_combine", expert_combine<T>, ceil_div(tokens * hidden, 128), 128, 0,
-           partials.as<float>(), from(call.addend), from(call.output), tokens, hidden, plan.shares);
+    launch(context, "expert_dense_combine", expert_dense_combine<T>, tokens, expert_dense_combine_threads, 0,
+           partials.as<float>(), states + first * hidden, call.down.as<T>(), call.up.as<T>(),
+           call.ids.as<int32_t>() + first * call.top_k, call.weights.as<float>() + first * call.top_k,
+           from(call.addend), from(call.output), hidden, call.num_experts, call.top_k, plan.shares, call.activation);
   }
 }
 

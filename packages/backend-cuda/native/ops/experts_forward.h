@@ -12,8 +12,8 @@ enum class ExpertsStrategy {
   // expert_dots, then expert_rows_sum: column slice by column slice, for tables larger than the L2 cache.
   sliced,
   // expert_dense_gates and expert_dense_sum: matrix products with a mask, where a token takes many of the experts.
-  // Gated activations are kept in the storage dtype. A row of `up` that is not finite makes every token NaN here, and
-  // only those that chose it otherwise: 0 times infinity is no number.
+  // Gated activations are kept in the storage dtype. What is not finite reaches the tokens that chose it and no other,
+  // as in the other ways (expert_dense_combine).
   dense,
 };
 
