@@ -77,7 +77,8 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
   deterministic: true,
   // More than any GPU has: kernels count in 64 bits, and only memory ends.
   maxBufferBytes: 2 ** 40,
-  maxKeysPerAxis: 4096,
+  // Ranks have 16 bits where k is above 64 (router_bisect).
+  maxKeysPerAxis: 2 ** 16,
   timestamps: true,
   // On tensor cores, whose operands have 16 bits.
   mlpIntermediate: "storage",

@@ -1,6 +1,7 @@
 // Purpose: the k best of X * Y pairs of keys and their routing weights, for any k, in one launch.
 // Equation: as router_staircase.
-// Shapes: logits [tokens, keys_x + keys_y], x keys first; ids and weights [tokens, top_k]; up to 65,536 keys per axis.
+// Shapes: logits [tokens, keys_x + keys_y], x keys first; ids and weights [tokens, top_k]; up to 65,536 keys per axis,
+//   whose ranks have 16 bits (maxKeysPerAxis of the backend).
 // Parallelisation: a block of THREADS per token, or one after the other where the lists lie in scratch memory. Both axes
 //   are sorted at once; the k-th best sum is found by bisection, each thread counting in its rows by binary search; the
 //   pairs within it are collected, one per thread, and sorted.

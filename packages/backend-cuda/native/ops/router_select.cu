@@ -1,6 +1,5 @@
 // The router: which kernel runs is decided by the numbers of keys, k, and the shared memory of a block.
 #include <algorithm>
-#include <string>
 
 #include "kernels/router_bisect.cuh"
 #include "kernels/router_grad.cuh"
@@ -19,8 +18,6 @@ constexpr int64_t short_axis = 512;
 constexpr int64_t scratch_budget = int64_t{256} << 20;
 // Of a block, beside the lists: what reductions and scans use.
 constexpr int64_t own_shared_bytes = 2048;
-// Ranks are kept in 16 bits.
-constexpr int64_t most_ranks = 65536;
 
 template <int LARGEST>
 void launch_staircase(Context& context, const RouterSelectForwardCall& call) {
@@ -51,10 +48,6 @@ void launch_bisect(Context& context, const RouterSelectForwardCall& call, const 
 
 void bisect(Context& context, const RouterSelectForwardCall& call) {
   const BisectLayout layout = bisect_layout(call.keys_x, call.keys_y, call.top_k);
-  if (layout.rows > most_ranks || layout.columns > most_ranks) {
-    throw Failure("UNSUPPORTED", "routerSelectForward: keysX is " + std::to_string(call.keys_x) + " and keysY is " +
-                                     std::to_string(call.keys_y) + "; with topK > 64 takes up to 65536 of each");
-  }
   const int64_t work = std::max(call.keys_x + call.keys_y, call.top_k);
   if (layout.bytes + own_shared_bytes <= static_cast<int64_t>(context.limits().shared_bytes_per_block)) {
     if (work <= 1024) return launch_bisect<128, true>(context, call, layout, call.tokens, nullptr);

@@ -224,6 +224,11 @@ void run() {
       test_forward(context, v);
     }
   }
+  // The longest axes, by which ranks use all of their 16 bits.
+  for (const Variant& v : {Variant{1, 65536, 1, 65536, Logits::coarse}, Variant{1, 1, 65536, 65536}, Variant{1, 65536, 3, 70},
+                           Variant{1, 3, 65536, 20}}) {
+    test_forward(context, v);
+  }
   // A block without room for the lists.
   context.change_limits().shared_bytes_per_block = 4096;
   for (Variant v : {Variant{7, 30, 41, 100}, Variant{2, 37, 41, 1517}}) {
@@ -234,7 +239,8 @@ void run() {
   }
   for (const Variant& v : {Variant{3, 1, 1, 1}, Variant{37, 37, 19, 13}, Variant{5, 1, 129, 64},
                            Variant{5, 16, 16, 129, Logits::coarse}, Variant{2, 320, 320, 512},
-                           Variant{2, 700, 400, 20}, Variant{1, 10300, 3, 40}, Variant{1, 5000, 100, 300}}) {
+                           Variant{2, 700, 400, 20}, Variant{1, 10300, 3, 40}, Variant{1, 5000, 100, 300},
+                           Variant{1, 2, 65536, 200}}) {
     test_backward(context, v, false, false, false);
     test_backward(context, v, true, false, true);
     if (v.top_k > 4) test_backward(context, v, true, true, false);
