@@ -28,6 +28,9 @@ async function compile(feature) {
       // 4 GiB: a shared memory must say how large it may become.
       "--maximumMemory",
       "65536",
+      // Constants come first, behind address 0, which stands for what is absent.
+      "--memoryBase",
+      "16",
       "--noAssert",
       "-O3",
       "--converge",
@@ -61,9 +64,20 @@ function sharedFlagOffset(binary) {
   return offset;
 }
 
+/**
+ * Where the constants end that the module puts into memory.
+ * @param {Uint8Array<ArrayBuffer>} binary
+ */
+async function dataEnd(binary) {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
+  const { instance } = await WebAssembly.instantiate(binary, { env: { memory } });
+  return instance.exports.dataEnd.value;
+}
+
 /** The text of src/modules.generated.ts, as it has to be. */
 export async function generateModules() {
   const plain = await compile("simd");
+  const constantsEnd = await dataEnd(plain);
   const relaxed = await compile("relaxed-simd");
   const worker = await readFile(resolve(folder, "worker/worker.js"), "utf8");
   // Comments and indentation stay out of the package.
@@ -91,6 +105,9 @@ export const relaxedModule: EmbeddedModule = {
     "${Buffer.from(relaxed).toString("base64")}",
   sharedFlagOffset: ${sharedFlagOffset(relaxed)},
 };
+
+/** Memory below this address holds constants of the kernels, of either build. */
+export const constantsEnd: number = ${constantsEnd};
 
 /** What a worker thread runs. */
 export const workerSource: string =

@@ -11,3 +11,6 @@ export { clear, copy, decodeAll } from "./memory-steps";
 export { mlpHidden, mlpScratchBytes } from "./mlp";
 export { routerBackwardScratchBytes, routerSelectBackward } from "./router-backward";
 export { routerSelect, routerSelectScratchBytes } from "./router-select";
+
+/** Where the constants of the kernels end that the module itself puts into memory. */
+export const dataEnd: usize = __heap_base;

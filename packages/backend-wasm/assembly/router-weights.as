@@ -86,15 +86,17 @@ export function tokenWeights(
     }
     store<f64>(weights + slot * 8, p);
   }
-  const shift = normalizeWeights ? best : 0;
-  let sum: f64 = 0;
-  for (let slot: usize = 0; slot < topK; slot++) {
-    const weight = exp1(load<f64>(weights + slot * 8) - shift);
-    store<f64>(weights + slot * 8, weight);
-    sum += weight;
+  const shift = f64x2.splat(normalizeWeights ? best : 0);
+  let slot: usize = 0;
+  for (; slot + 2 <= topK; slot += 2) {
+    v128.store(weights + slot * 8, exp64(f64x2.sub(v128.load(weights + slot * 8), shift)));
+  }
+  if (slot < topK) {
+    const last = f64x2.splat(load<f64>(weights + slot * 8));
+    v128.store64_lane(weights + slot * 8, exp64(f64x2.sub(last, shift)), 0);
   }
   if (!normalizeWeights) return;
-  for (let slot: usize = 0; slot < topK; slot++) {
-    store<f64>(weights + slot * 8, load<f64>(weights + slot * 8) / sum);
-  }
+  let sum: f64 = 0;
+  for (slot = 0; slot < topK; slot++) sum += load<f64>(weights + slot * 8);
+  for (slot = 0; slot < topK; slot++) store<f64>(weights + slot * 8, load<f64>(weights + slot * 8) / sum);
 }

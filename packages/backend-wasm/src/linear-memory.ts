@@ -1,10 +1,14 @@
 import { FlashMoeError } from "@flash-moe/core";
+import { constantsEnd } from "./modules.generated.js";
 import { type WebAssemblyMemory, webAssembly } from "./web-assembly.js";
 
 const pageBytes = 65_536;
 
 /** Every block begins at a multiple of this: one vector. */
 const alignment = 16;
+
+/** Behind the constants of the kernels; address 0 stands for "absent". */
+const firstAddress: number = Math.ceil(constantsEnd / alignment) * alignment;
 
 /**
  * Blocks from `largeBytes` on begin this far behind the last one. Tables and their moments, of sizes that are powers of
@@ -36,9 +40,9 @@ export class LinearMemory {
   readonly #free: FreeBlock[] = [];
   readonly #maximum: number;
   /** End of what is divided up. */
-  #end: number = alignment; // address 0 stands for "absent"
+  #end: number = firstAddress;
   /** The largest that the end has been: beyond it nobody has written. */
-  #highest: number = alignment;
+  #highest: number = firstAddress;
 
   private constructor(memory: WebAssemblyMemory, maximum: number) {
     this.memory = memory;
@@ -73,7 +77,7 @@ export class LinearMemory {
   /** The address of `bytes` bytes, whose contents are unspecified. OUT_OF_MEMORY, and nothing taken. */
   allocate(bytes: number, what: string): number {
     const size = Math.ceil(bytes / alignment) * alignment;
-    if (size === 0) return alignment;
+    if (size === 0) return firstAddress;
     return this.#takeFree(size) ?? this.#takeEnd(size, bytes, what);
   }
 

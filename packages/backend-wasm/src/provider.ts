@@ -2,16 +2,18 @@ import {
   type Backend,
   type BackendProvider,
   type Capabilities,
+  checkOptions,
   defineBackend,
   FlashMoeError,
   type ProbeResult,
+  takes,
 } from "@flash-moe/core";
 import { createImplementation } from "./implementation.js";
 import { instantiate } from "./instance.js";
 import { maxMemoryBytes } from "./linear-memory.js";
 import { defaultMemoryLimitBytes } from "./memory-limit.js";
 import { bestVariant, compileModule, isSupported, unsupportedReason, type Variant } from "./module.js";
-import { planThreads, type ThreadPlan } from "./threads/plan-threads.js";
+import { maxThreads, planThreads, type ThreadPlan } from "./threads/plan-threads.js";
 
 export interface WasmOptions {
   /**
@@ -31,6 +33,12 @@ export interface WasmOptions {
 }
 
 const name = "wasm";
+
+const rules = {
+  memoryLimitBytes: takes.wholeNumber(0, maxMemoryBytes),
+  variant: takes.oneOf("simd", "relaxed-simd"),
+  threads: takes.wholeNumber(1, maxThreads),
+};
 
 const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
   dtypes: {
@@ -55,9 +63,10 @@ export const wasm: BackendProvider<WasmOptions> = {
   name,
 
   async probe(options: WasmOptions = {}): Promise<ProbeResult> {
-    const variant = bestVariant();
-    if (variant === undefined) return { available: false, reason: unsupportedReason() };
     try {
+      checkOptions(name, options, rules);
+      const variant = bestVariant();
+      if (variant === undefined) return { available: false, reason: unsupportedReason() };
       await compileModule(variant);
       return { available: true, device: describeDevice(variant, planThreads(options.threads)) };
     } catch (error) {
@@ -67,17 +76,8 @@ export const wasm: BackendProvider<WasmOptions> = {
 
   /** INVALID_ARGUMENT for options that are not as described; UNAVAILABLE without the build that was asked for. */
   async open(options: WasmOptions = {}): Promise<Backend> {
-    const memoryLimitBytes = options.memoryLimitBytes ?? defaultMemoryLimitBytes();
-    if (
-      !Number.isSafeInteger(memoryLimitBytes) ||
-      memoryLimitBytes < 0 ||
-      memoryLimitBytes > maxMemoryBytes
-    ) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `memoryLimitBytes is ${String(memoryLimitBytes)}; takes a whole number of bytes from 0 to ${maxMemoryBytes}`,
-      );
-    }
+    checkOptions(name, options, rules);
+    const { memoryLimitBytes = defaultMemoryLimitBytes() } = options;
     const wanted = planThreads(options.threads);
     const variant = chooseVariant(options.variant);
     const { instance, plan } = await instantiate(variant, wanted);
@@ -92,9 +92,6 @@ export const wasm: BackendProvider<WasmOptions> = {
 };
 
 function chooseVariant(asked: Variant | undefined): Variant {
-  if (asked !== undefined && asked !== "simd" && asked !== "relaxed-simd") {
-    throw new FlashMoeError("INVALID_ARGUMENT", `variant is ${String(asked)}; takes simd or relaxed-simd`);
-  }
   const best = bestVariant();
   if (best === undefined) throw new FlashMoeError("UNAVAILABLE", unsupportedReason());
   if (asked !== undefined && !isSupported(asked)) {

@@ -1,8 +1,7 @@
-import { FlashMoeError } from "@flash-moe/core";
 import { nodeThreads, type ThreadEngine } from "./spawn.js";
 
 /** As many as a call may ask for. */
-const maxThreads = 64;
+export const maxThreads = 64;
 
 /** As many as are taken unasked: what is bound by memory gains nothing from more. */
 const defaultMaxThreads = 8;
@@ -21,17 +20,11 @@ export interface ThreadPlan {
   readonly reason?: string;
 }
 
-/** By default a thread a core, at most 8. INVALID_ARGUMENT for a number that is none of threads. */
+/** By default a thread a core, at most 8. */
 export function planThreads(
   asked: number | undefined,
   environment: ThreadEnvironment = globalThis as ThreadEnvironment,
 ): ThreadPlan {
-  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= maxThreads)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `threads is ${String(asked)}; takes a whole number from 1 to ${maxThreads}`,
-    );
-  }
   const wanted = asked ?? Math.max(1, Math.min(cores(environment), defaultMaxThreads));
   if (wanted === 1) return { threads: 1 };
   const reason = whyNoThreads(environment);
