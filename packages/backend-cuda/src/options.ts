@@ -1,4 +1,4 @@
-import { FlashMoeError } from "@flash-moe/core";
+import { checkOptions, takes } from "@flash-moe/core";
 
 export interface CudaOptions {
   /** Which GPU, counted from 0 as the driver does (CUDA_VISIBLE_DEVICES applies). Default: the first that will do. */
@@ -17,25 +17,11 @@ export interface CudaOptions {
 }
 
 /** INVALID_ARGUMENT for options that are not as described. */
-export function checkOptions(options: CudaOptions): void {
-  const { device, memoryLimitBytes, graphs } = options;
-  if (device !== undefined && !isCount(device)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `device is ${String(device)}; takes the number of a GPU, from 0 on`,
-    );
-  }
-  if (memoryLimitBytes !== undefined && !isCount(memoryLimitBytes)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `memoryLimitBytes is ${String(memoryLimitBytes)}; takes a whole number of bytes from 0 on`,
-    );
-  }
-  if (graphs !== undefined && typeof graphs !== "boolean") {
-    throw new FlashMoeError("INVALID_ARGUMENT", `graphs is ${String(graphs)}; takes true or false`);
-  }
-}
-
-function isCount(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 0;
+export function checkCudaOptions(options: CudaOptions): void {
+  checkOptions("cuda", options, {
+    device: takes.wholeNumber(0),
+    memoryLimitBytes: takes.wholeNumber(0),
+    graphs: takes.flag,
+    binary: takes.text,
+  });
 }

@@ -11,7 +11,7 @@ import { type Availability, findDevice } from "./availability.js";
 import type { CudaBuffer } from "./cuda-buffer.js";
 import { createImplementation } from "./implementation.js";
 import { toFlashMoeError } from "./native-error.js";
-import { type CudaOptions, checkOptions } from "./options.js";
+import { type CudaOptions, checkCudaOptions } from "./options.js";
 import { rememberDevice } from "./timing.js";
 
 const name = "cuda";
@@ -23,6 +23,7 @@ export const cuda: BackendProvider<CudaOptions> = {
   async probe(options: CudaOptions = {}): Promise<ProbeResult> {
     let found: Availability;
     try {
+      checkCudaOptions(options);
       found = findDevice(options);
     } catch (error) {
       return { available: false, reason: error instanceof Error ? error.message : String(error) };
@@ -34,7 +35,7 @@ export const cuda: BackendProvider<CudaOptions> = {
 
   /** INVALID_ARGUMENT for options that are not as described; UNAVAILABLE, with the reason that `probe` gives. */
   async open(options: CudaOptions = {}): Promise<Backend> {
-    checkOptions(options);
+    checkCudaOptions(options);
     const found = findDevice(options);
     if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
     const { addon, info, index } = found;

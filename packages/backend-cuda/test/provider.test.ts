@@ -128,11 +128,13 @@ it.each<[CudaOptions, string]>([
   [{ device: 0.5 }, "device is 0.5"],
   [{ memoryLimitBytes: -5 }, "memoryLimitBytes is -5"],
   [{ graphs: 1 as unknown as boolean }, "graphs is 1"],
+  [{ gpu: 0 } as CudaOptions, "cuda has no option gpu; takes device, memoryLimitBytes, graphs"],
 ])("refuses %j", async (options, message) => {
   await expect(cuda.open(options)).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",
     message: expect.stringContaining(message),
   });
+  expect(await reason(options)).toContain(message);
 });
 
 itOnShim("calls the CPU shim what it is, and takes it only by its path", async () => {

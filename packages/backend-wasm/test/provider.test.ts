@@ -41,6 +41,12 @@ it("refuses options that it cannot follow", async () => {
     expect(error.message).toContain(String(memoryLimitBytes));
   }
   expect((await openError({ variant: "avx512" as never })).code).toBe("INVALID_ARGUMENT");
+  const misspelt = { thread: 1 } as WasmOptions;
+  expect(await openError(misspelt)).toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: "wasm has no option thread; takes memoryLimitBytes, variant, threads",
+  });
+  expect(await wasm.probe(misspelt)).toHaveProperty("reason", expect.stringContaining("no option thread"));
 });
 
 it("says which build the engine lacks", async () => {

@@ -9,7 +9,8 @@ export async function findAdapter(
   if (options.adapter !== undefined) return { adapter: options.adapter };
   const found = options.gpu === undefined ? await findGpu() : { gpu: options.gpu, from: "runtime" as const };
   if ("reason" in found) return found;
-  const request = { powerPreference: "high-performance" as const, ...options.adapterOptions };
+  const { powerPreference = "high-performance", adapterOptions } = options;
+  const request = { powerPreference, ...adapterOptions };
   let adapter: GPUAdapter | null;
   try {
     adapter = await found.gpu.requestAdapter(request);

@@ -1,5 +1,7 @@
 /// <reference types="@webgpu/types" />
 
+import { checkOptions, takes } from "@flash-moe/core";
+
 export interface WebGpuOptions {
   /** Run on this device: a page's own, or another library's. It is not destroyed with the backend. */
   readonly device?: GPUDevice;
@@ -7,7 +9,9 @@ export interface WebGpuOptions {
   readonly adapter?: GPUAdapter;
   /** Look for an adapter here instead of `navigator.gpu` or the package `webgpu`. */
   readonly gpu?: GPU;
-  /** What the adapter is asked for with; `powerPreference` is "high-performance" unless given. */
+  /** Which GPU of a machine that has two; "high-performance" unless given. */
+  readonly powerPreference?: GPUPowerPreference;
+  /** What else the adapter is asked for with. */
   readonly adapterOptions?: GPURequestAdapterOptions;
   /**
    * Bytes that buffers and intermediates may take together. By default unlimited, since WebGPU does not tell, and on a
@@ -24,4 +28,18 @@ export interface WebGpuOptions {
    * 512; by default the device's own limit.
    */
   readonly bindingLimitBytes?: number;
+}
+
+/** INVALID_ARGUMENT for options that are not as described. */
+export function checkWebGpuOptions(options: WebGpuOptions): void {
+  checkOptions("webgpu", options, {
+    device: takes.object("a GPUDevice", "createBuffer"),
+    adapter: takes.object("a GPUAdapter", "requestDevice"),
+    gpu: takes.object("a GPU", "requestAdapter"),
+    powerPreference: takes.oneOf("high-performance", "low-power"),
+    adapterOptions: takes.object("an object"),
+    memoryLimitBytes: takes.wholeNumber(0),
+    shaderF16: takes.flag,
+    bindingLimitBytes: takes.wholeNumber(512),
+  });
 }

@@ -16,7 +16,7 @@ import {
   isSoftware,
   requestDevice,
 } from "./open-device.js";
-import type { WebGpuOptions } from "./options.js";
+import { checkWebGpuOptions, type WebGpuOptions } from "./options.js";
 
 const name = "webgpu";
 
@@ -26,7 +26,7 @@ export const webgpu: BackendProvider<WebGpuOptions> = {
 
   async probe(options: WebGpuOptions = {}): Promise<ProbeResult> {
     try {
-      checkOptions(options);
+      checkWebGpuOptions(options);
       if (options.device !== undefined) return available(options.device);
       const found = await findAdapter(options);
       return "reason" in found ? { available: false, reason: found.reason } : available(found.adapter);
@@ -36,11 +36,11 @@ export const webgpu: BackendProvider<WebGpuOptions> = {
   },
 
   /**
-   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for a limit or a device that is none. On a device that is
+   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for options that are not as described. On a device that is
    * handed in, other work goes on; its owner destroys it.
    */
   async open(options: WebGpuOptions = {}): Promise<Backend> {
-    checkOptions(options);
+    checkWebGpuOptions(options);
     if (options.device !== undefined) return openOn(options.device, infoOf(options.device), options);
     const found = await findAdapter(options);
     if ("reason" in found) throw new FlashMoeError("UNAVAILABLE", found.reason);
@@ -102,24 +102,3 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss" | "timestamps" | "ma
   maxKeysPerAxis: 4096,
   mlpIntermediate: "f32",
 };
-
-function checkOptions({ device, memoryLimitBytes, bindingLimitBytes }: WebGpuOptions): void {
-  if (device !== undefined && typeof device?.createBuffer !== "function") {
-    throw new FlashMoeError("INVALID_ARGUMENT", `device is ${String(device)}; takes a GPUDevice`);
-  }
-  if (memoryLimitBytes !== undefined && !(Number.isSafeInteger(memoryLimitBytes) && memoryLimitBytes >= 0)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `memoryLimitBytes is ${String(memoryLimitBytes)}; takes a whole number of bytes from 0 on`,
-    );
-  }
-  if (
-    bindingLimitBytes !== undefined &&
-    !(Number.isSafeInteger(bindingLimitBytes) && bindingLimitBytes >= 512)
-  ) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `bindingLimitBytes is ${String(bindingLimitBytes)}; takes a whole number of bytes from 512 on`,
-    );
-  }
-}

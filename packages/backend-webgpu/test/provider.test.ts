@@ -101,6 +101,31 @@ it("refuses a device that is none", async () => {
   }
 });
 
+it("refuses an option that it does not have, or cannot take", async () => {
+  const misspelt = { powerPreferences: "low-power" } as Parameters<typeof webgpu.open>[0];
+  expect(await codeOf(() => webgpu.open(misspelt))).toBe("INVALID_ARGUMENT");
+  expect(await reason(misspelt)).toMatch(/^webgpu has no option powerPreferences; takes device, adapter, /);
+  const unknown = { powerPreference: "eco" as GPUPowerPreference };
+  expect(await codeOf(() => webgpu.open(unknown))).toBe("INVALID_ARGUMENT");
+  expect(await reason(unknown)).toContain('powerPreference is "eco"; takes high-performance or low-power');
+});
+
+it("asks for the GPU that is preferred, by default the fast one", async () => {
+  const asked: unknown[] = [];
+  const gpu = {
+    requestAdapter: async (request: unknown) => {
+      asked.push(request);
+      return null;
+    },
+  } as unknown as GPU;
+  await webgpu.probe({ gpu });
+  await webgpu.probe({ gpu, powerPreference: "low-power", adapterOptions: { forceFallbackAdapter: true } });
+  expect(asked).toEqual([
+    { powerPreference: "high-performance" },
+    { powerPreference: "low-power", forceFallbackAdapter: true },
+  ]);
+});
+
 it("refuses limits that are none", async () => {
   for (const bindingLimitBytes of [511, -1, Number.NaN, 1000.5]) {
     expect(await codeOf(() => webgpu.open({ bindingLimitBytes }))).toBe("INVALID_ARGUMENT");

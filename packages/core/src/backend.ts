@@ -1,3 +1,5 @@
+// For `Disposable` in the declarations: whoever compiles against them need not ask for it.
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { DType, FloatDType, TypedArray } from "./dtype.js";
 import type { OpCalls, OpName, Ops } from "./ops.js";
 import type { Tensor } from "./tensor.js";
@@ -149,9 +151,13 @@ export type ProbeResult =
 
 /** What a backend package exports. Importing it has no side effect and registers nothing. */
 export interface BackendProvider<Options extends object = object> {
+  /** Short and lower case; `openBackend` finds it, and its options, by this. */
   readonly name: string;
-  /** Never throws. */
+  /** Opens nothing and never throws: what is wrong, with the options too, is a reason. */
   probe(options?: Options): Promise<ProbeResult>;
-  /** UNAVAILABLE, with the reason that `probe` gives. */
+  /**
+   * UNAVAILABLE, with the reason that `probe` gives; INVALID_ARGUMENT for an option that it does not know or
+   * cannot take (see `checkOptions`).
+   */
   open(options?: Options): Promise<Backend>;
 }

@@ -98,6 +98,13 @@ export class DefinedBackend<H> implements Backend {
       handle = this.#guard(`allocating ${what}`, () =>
         this.#implementation.alloc(dtype, length, options.zeroed ?? true, label),
       );
+      if (handle === undefined || handle instanceof Promise) {
+        const returned = describe(handle);
+        throw new FlashMoeError(
+          "BACKEND_FAILED",
+          `${this.name}: alloc of ${what} returned ${returned}; takes the handle, at once`,
+        );
+      }
     } catch (error) {
       this.#budget.release(bytes);
       throw error;
@@ -311,7 +318,17 @@ export class DefinedBackend<H> implements Backend {
       return;
     }
     const { ops } = this.#implementation;
-    this.#guard(op, () => ops[op]?.(this.#withHandles(call) as never));
+    const answer: unknown = this.#guard(op, () => ops[op]?.(this.#withHandles(call) as never));
+    if (answer instanceof Promise) this.#refusePromise(op, answer);
+  }
+
+  /** An async function passes as one that returns nothing, and its work would escape the order of calls. */
+  #refusePromise(op: OpName, promise: Promise<unknown>): never {
+    promise.catch(() => {});
+    throw new FlashMoeError(
+      "BACKEND_FAILED",
+      `${this.name}: ${op} returned a promise; an op enqueues its work and returns nothing`,
+    );
   }
 
   async #prepareRaw(op: OpName, call: OpCalls[OpName]): Promise<void> {

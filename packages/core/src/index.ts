@@ -57,6 +57,7 @@ export {
   type RouterSelectForwardCall,
   type TableGradients,
 } from "./ops.js";
+export { checkOptions, type OptionRule, takes } from "./options.js";
 export { type AddTo, denseTarget, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
 export { SeededRandom } from "./random.js";
 export { Scope, withScope } from "./scope.js";

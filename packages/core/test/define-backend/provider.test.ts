@@ -118,6 +118,40 @@ describe("what a backend says of itself", () => {
   });
 });
 
+describe("an implementation in plain JavaScript", () => {
+  it("is told that an op must not be async, whatever becomes of its promise", () => {
+    const linear = async () => {
+      throw new Error("after the call");
+    };
+    const { backend } = fake({ override: { ops: { linear: linear as () => void } } });
+    const one = () => backend.alloc("f32", 1);
+    expectThrow(
+      () => backend.ops.linear({ rows: 1, inner: 1, columns: 1, a: one(), b: one(), output: one() }),
+      "BACKEND_FAILED",
+      "fake: linear returned a promise; an op enqueues its work and returns nothing",
+    );
+  });
+
+  it("may return what it likes from an op but a promise", () => {
+    const { backend } = fake({ override: { ops: { linear: (() => 7) as () => void } } });
+    const one = () => backend.alloc("f32", 1);
+    backend.ops.linear({ rows: 1, inner: 1, columns: 1, a: one(), b: one(), output: one() });
+  });
+
+  it.each<[string, unknown]>([
+    ["undefined", undefined],
+    ["Promise", Promise.resolve({ data: new Float32Array(1), label: "" })],
+  ])("is told that alloc returned %s, and nothing is counted", (what, handle) => {
+    const { backend } = fake({ override: { alloc: () => handle as FakeHandle } });
+    expectThrow(
+      () => backend.alloc("f32", 2, { label: "x" }),
+      "BACKEND_FAILED",
+      `fake: alloc of x (2 f32) returned ${what}; takes the handle, at once`,
+    );
+    expect(backend.memory().liveBytes).toBe(0);
+  });
+});
+
 describe("a provider's own functions", () => {
   it("get at the handle of a buffer, with the errors of using it in an op", async () => {
     const { backend } = fake();

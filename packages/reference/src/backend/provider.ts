@@ -2,10 +2,11 @@ import {
   type Backend,
   type BackendProvider,
   type Capabilities,
+  checkOptions,
   defineBackend,
-  FlashMoeError,
   hostMemoryLimitBytes,
   type ProbeResult,
+  takes,
 } from "@flash-moe/core";
 import { createImplementation } from "./implementation.js";
 
@@ -16,6 +17,8 @@ export interface ReferenceOptions {
    */
   memoryLimitBytes?: number;
 }
+
+const rules = { memoryLimitBytes: takes.wholeNumber(0) };
 
 const name = "reference";
 const device = "CPU, plain TypeScript (float64)";
@@ -43,18 +46,18 @@ const capabilities: Omit<Capabilities, "ops" | "forcedLoss"> = {
  */
 export const reference: BackendProvider<ReferenceOptions> = {
   name,
-  async probe(): Promise<ProbeResult> {
+  async probe(options: ReferenceOptions = {}): Promise<ProbeResult> {
+    try {
+      checkOptions(name, options, rules);
+    } catch (error) {
+      return { available: false, reason: (error as Error).message };
+    }
     return { available: true, device };
   },
-  /** INVALID_ARGUMENT for a `memoryLimitBytes` that is no whole number from 0 on. */
+  /** INVALID_ARGUMENT for options that are not as described. */
   async open(options: ReferenceOptions = {}): Promise<Backend> {
-    const memoryLimitBytes = options.memoryLimitBytes ?? hostMemoryLimitBytes();
-    if (!Number.isSafeInteger(memoryLimitBytes) || memoryLimitBytes < 0) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `memoryLimitBytes is ${String(options.memoryLimitBytes)}; takes a whole number of bytes from 0`,
-      );
-    }
+    checkOptions(name, options, rules);
+    const { memoryLimitBytes = hostMemoryLimitBytes() } = options;
     return defineBackend({ name, device, capabilities, memoryLimitBytes }, createImplementation);
   },
 };

@@ -33,7 +33,7 @@ test.each([-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])(
     const error = await reference.open({ memoryLimitBytes: limit }).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(FlashMoeError);
     expect(error).toMatchObject({ code: "INVALID_ARGUMENT" });
-    expect(String(error)).toContain(`memoryLimitBytes is ${limit}; takes a whole number of bytes from 0`);
+    expect(String(error)).toContain(`memoryLimitBytes is ${limit}; takes a whole number from 0`);
   },
 );
 
