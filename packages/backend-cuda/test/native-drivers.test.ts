@@ -43,6 +43,7 @@ function run(program: string, environment: NodeJS.ProcessEnv = {}): Promise<stri
 
 describe.for([
   ["under AddressSanitizer and UndefinedBehaviorSanitizer", "address"],
+  ["under ThreadSanitizer", "thread"],
   ["in any order of threads and blocks", undefined],
 ] as const)("native drivers %s", ([, sanitize]) => {
   let programs: ReadonlyMap<string, string>;

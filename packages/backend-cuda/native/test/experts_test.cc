@@ -137,6 +137,7 @@ double rounding(DType dtype) { return dtype == DType::f32 ? 4e-6 : dtype == DTyp
 
 void test_forward(TestContext& context, const Problem& p, ExpertsStrategy strategy, DType output_dtype,
                   bool with_addend) {
+  if (!taken(7)) return;
   const Device device(p);
   const int64_t elements = p.size.tokens * p.size.hidden;
   const Tensor addend(output_dtype == DType::f32 ? p.dtype : DType::f32, p.addend);
@@ -193,6 +194,7 @@ struct BackwardCase {
 };
 
 void test_backward(TestContext& context, const Problem& p, const BackwardCase& which) {
+  if (!taken(5)) return;
   const Size& s = p.size;
   const int64_t pairs = s.tokens * s.top_k, states = s.tokens * s.hidden;
   const bool compact = which.layout == TableLayout::compact, tables = which.layout != TableLayout::none;

@@ -185,6 +185,17 @@ inline std::vector<double> normal(std::mt19937_64& random, DType dtype, int64_t 
 
 #endif
 
+// Whether a case is to run: all, but of those that follow one another every `share`-th under ThreadSanitizer, which takes
+// a hundred times as long.
+inline bool taken([[maybe_unused]] int share) {
+#ifdef FLASH_MOE_SHIM_THREAD_SANITIZER
+  static int cases = 0;
+  return cases++ % share == 0;
+#else
+  return true;
+#endif
+}
+
 // Ends the process at the first difference, and says where: a driver's exit code is its result.
 inline void expect_close(const std::string& what, const std::vector<double>& actual,
                          const std::vector<double>& expected, double absolute, double relative) {
