@@ -124,7 +124,8 @@ export function printComparison(sizes, rows, ours) {
     const here = rows.filter((row) => row.tokens === size.tokens && row.numExperts === size.numExperts);
     const table = here.map((row) => {
       const base = here.find(
-        ({ library, threads, part }) => library === ours && threads === row.threads && part === row.part,
+        ({ library, threads, runtime, part }) =>
+          library === ours && threads === row.threads && runtime === row.runtime && part === row.part,
       );
       const cell = (operation) => {
         if (row[operation] === undefined) return "";
@@ -132,7 +133,8 @@ export function printComparison(sizes, rows, ours) {
         return `${row[operation].milliseconds.toFixed(3)} ms ${ratio.toFixed(2).padStart(6)}`;
       };
       const threads = row.threads === undefined ? "" : `, ${row.threads} thread${row.threads > 1 ? "s" : ""}`;
-      return [`${row.part}${threads}, ${row.library}`, ...operations.map(cell), row.failed ?? ""];
+      const runtime = row.runtime === undefined ? "" : `, ${row.runtime}`;
+      return [`${row.part}${threads}${runtime}, ${row.library}`, ...operations.map(cell), row.failed ?? ""];
     });
     printTable([["", "forward, of ours", "with backward", "backward, used rows", ""], ...table]);
   }

@@ -4,6 +4,12 @@ import { transpose } from "./problem.mjs";
 /** @typedef {import("./problem.mjs").Problem} Problem */
 
 /**
+ * Elements of a table up to which gradients are measured: a gather's gradient is made as [H, N] by float atomics and
+ * then transposed, which takes a software adapter half a minute at 2^24.
+ */
+const gradientLimit = 2 ** 22;
+
+/**
  * @param {Problem} problem @param {"layer" | "routed"} part
  * @returns {Promise<import("./local-contender.mjs").Runner>}
  */
@@ -102,11 +108,13 @@ export async function tfjsRunner(problem, part) {
       ids.dispose();
       return values;
     },
-    gradient: async () => {
-      const all = gradients();
-      await finish();
-      tf.dispose(all);
-    },
+    ...(N * H <= gradientLimit && {
+      gradient: async () => {
+        const all = gradients();
+        await finish();
+        tf.dispose(all);
+      },
+    }),
     release: async () => tf.dispose([...Object.values(weights), gradOutput]),
   };
 }
