@@ -10,6 +10,8 @@ export interface ConformanceCase {
   readonly id: string;
   /** Needs gigabytes: run on request only. */
   readonly large?: boolean;
+  /** Asks the provider itself: left out where a function opens the backends. */
+  readonly ofProvider?: boolean;
   /** True, or why this backend cannot be asked. */
   needs(backend: DeclaredBackend): true | string;
   /** Throws where the backend is wrong. Buffers made through `context` are disposed of afterwards. */

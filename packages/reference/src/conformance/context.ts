@@ -1,4 +1,4 @@
-import type { Backend, FloatDType } from "@flash-moe/core";
+import type { Backend, BackendProvider, FloatDType } from "@flash-moe/core";
 import { BufferScope } from "./buffer-scope.js";
 import { ConformanceFailure } from "./failure.js";
 import { Inputs, seedOf } from "./inputs.js";
@@ -14,6 +14,8 @@ export interface WorstComparison {
 
 /** Opens further backends of the kind under test. */
 export interface BackendSource {
+  /** Undefined where a function opens them. */
+  readonly provider: BackendProvider | undefined;
   /** The one that is open beside the first, shared by all cases. */
   second(): Promise<Backend>;
   /** One more; the case's own. */
@@ -32,6 +34,13 @@ export class CaseContext extends BufferScope {
     super(backend);
     this.inputs = new Inputs(seedOf(id));
     this.#source = source;
+  }
+
+  /** What opened the backend; there for every case that is `ofProvider`. */
+  get provider(): BackendProvider {
+    const { provider } = this.#source;
+    if (provider === undefined) throw new Error("a function opened the backend; there is no provider");
+    return provider;
   }
 
   /** The comparison that used most of its tolerance. */

@@ -22,7 +22,7 @@ export function checkEqual(what: string, actual: unknown, expected: unknown): vo
 export function checkSameBits(what: string, actual: ArrayBufferView, expected: ArrayBufferView): void {
   const actualType = actual.constructor.name;
   const expectedType = expected.constructor.name;
-  check(actualType === expectedType, `${what} is a ${actualType}; expected a ${expectedType}`);
+  check(actualType === expectedType, `${what} is of type ${actualType}; expected ${expectedType}`);
   check(
     actual.byteLength === expected.byteLength,
     `${what} has ${actual.byteLength} bytes; expected ${expected.byteLength}`,

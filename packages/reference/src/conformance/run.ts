@@ -107,6 +107,7 @@ export async function runConformance(
  */
 export class ConformanceSession {
   readonly cases: readonly ConformanceCase[];
+  readonly #provider: BackendProvider | undefined;
   readonly #openBackend: () => Promise<Backend>;
   readonly #required: boolean;
   readonly #limit: number;
@@ -118,10 +119,14 @@ export class ConformanceSession {
   constructor(opener: BackendOpener, options: SessionOptions = {}) {
     const { required = false, large = false, filter = () => true, caseMilliseconds = 300_000 } = options;
     this.#openBackend = typeof opener === "function" ? opener : () => opener.open();
-    if (typeof opener !== "function") this.#name = opener.name;
+    this.#provider = typeof opener === "function" ? undefined : opener;
+    this.#name = this.#provider?.name ?? "";
     this.#required = required;
     this.#limit = caseMilliseconds;
-    this.cases = conformanceCases.filter(({ id, large: isLarge }) => (large || !isLarge) && filter(id));
+    this.cases = conformanceCases.filter(
+      ({ id, large: isLarge, ofProvider }) =>
+        (large || !isLarge) && (this.#provider !== undefined || !ofProvider) && filter(id),
+    );
   }
 
   /** Name of the backend; empty if a function opens it and has not yet. */
@@ -158,6 +163,7 @@ export class ConformanceSession {
       const answer = testCase.needs(backend);
       if (answer !== true) return finish({ status: "skipped", reason: answer });
       const running = new CaseContext(id, backend, {
+        provider: this.#provider,
         second: () => this.#secondBackend(),
         fresh: () => this.#openBackend(),
       });

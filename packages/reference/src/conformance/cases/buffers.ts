@@ -239,8 +239,8 @@ export const bufferCases: readonly ConformanceCase[] = [
       const readingLater = backend.read(buffer);
       const first = await reading;
       const second = await readingLater;
-      checkSameBits("a read before a write", first, before);
-      checkSameBits("a read after it", second, after);
+      checkSameBits("a read that was called before a write", first, before);
+      checkSameBits("a read that was called after it", second, after);
       first.fill(3);
       const third = await backend.read(buffer);
       checkSameBits("a read after another's result was changed", third, after);

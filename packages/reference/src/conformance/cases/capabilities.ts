@@ -1,6 +1,17 @@
-import { type DType, floatDTypes, type OpCalls, type OpName, opNames } from "@flash-moe/core";
+import {
+  type BackendProvider,
+  type DType,
+  floatDTypes,
+  type OpCalls,
+  type OpName,
+  opNames,
+  type ProbeResult,
+} from "@flash-moe/core";
 import type { ConformanceCase } from "../case.js";
-import { check, checkEqual, checkRejects, checkThrows } from "../failure.js";
+import { ConformanceFailure, check, checkEqual, checkRejects, checkThrows } from "../failure.js";
+
+/** What a typing mistake gives; no provider has it. */
+const unknownOptions = { "no such option": true };
 
 /** What a backend says of itself, and that it keeps to it: cases are skipped by this. */
 export const capabilityCases: readonly ConformanceCase[] = [
@@ -36,6 +47,35 @@ export const capabilityCases: readonly ConformanceCase[] = [
     },
   },
   {
+    id: "capabilities/probe",
+    ofProvider: true,
+    needs: () => true,
+    async run({ provider }) {
+      const probe = await probeOf(provider);
+      check(
+        probe?.available === true && typeof probe.device === "string" && probe.device !== "",
+        `probe gives ${JSON.stringify(probe)}, and open() opens; expected { available: true, device }`,
+      );
+    },
+  },
+  {
+    id: "capabilities/options",
+    ofProvider: true,
+    needs: () => true,
+    async run({ provider }) {
+      const what = "open with an option that nobody has";
+      await checkRejects(what, "INVALID_ARGUMENT", async () => {
+        const backend = await provider.open(unknownOptions);
+        await backend.dispose();
+      });
+      const probe = await probeOf(provider, unknownOptions);
+      check(
+        probe?.available === false && typeof probe.reason === "string" && probe.reason !== "",
+        `probe with an option that nobody has gives ${JSON.stringify(probe)}; expected { available: false, reason }`,
+      );
+    },
+  },
+  {
     id: "capabilities/absent-ops",
     needs: () => true,
     async run({ backend }) {
@@ -68,3 +108,17 @@ export const capabilityCases: readonly ConformanceCase[] = [
     },
   },
 ];
+
+/** What `probe` resolves to: it has an answer whatever is wrong. */
+async function probeOf(provider: BackendProvider, options?: object): Promise<ProbeResult> {
+  try {
+    return await provider.probe(options);
+  } catch (error) {
+    throw new ConformanceFailure(
+      `probe throws ${String(error)}; it says what is wrong as { available: false, reason }`,
+      {
+        cause: error,
+      },
+    );
+  }
+}

@@ -1,4 +1,4 @@
-import type { FloatDType } from "@flash-moe/core";
+import { type FloatDType, floatDTypes } from "@flash-moe/core";
 import { expertsForward, rowsOf } from "../../oracle/experts.js";
 import { expertsForwardErrors } from "../bounds/experts.js";
 import { type ConformanceCase, needs } from "../case.js";
@@ -19,6 +19,18 @@ const variants: readonly ForwardVariant[] = [
   ...expertsVariants,
   { name: "f32/no-tokens", ...shape, tokens: 0 },
   { name: "f32/addend", ...shape, addend: "f32" },
+  // Enough experts of each token, and tokens, for a device that multiplies all of them by all and masks.
+  ...floatDTypes.map(
+    (dtype): ForwardVariant => ({
+      name: `${dtype}/not-finite-rows-of-few`,
+      tokens: 300,
+      hiddenSize: 384,
+      numExperts: 202,
+      topK: 200,
+      dtype,
+      notFinite: true,
+    }),
+  ),
   ...(["f16", "bf16"] as const).flatMap((dtype): ForwardVariant[] => [
     { name: `${dtype}/addend-f32`, ...shape, dtype, addend: "f32" },
     { name: `${dtype}/addend-storage`, ...shape, dtype, addend: dtype },

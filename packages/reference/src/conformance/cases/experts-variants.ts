@@ -1,6 +1,6 @@
 import { type Activation, activations, type FloatDType, floatDTypes } from "@flash-moe/core";
 import type { ExpertsNumbers } from "../bounds/experts.js";
-import type { HostFloats, Inputs } from "../inputs.js";
+import { type HostFloats, hostFloats, type Inputs } from "../inputs.js";
 import { outsideOf } from "../late-error.js";
 
 /** Shapes and choices of experts that the forward and the backward cases share. */
@@ -21,6 +21,8 @@ export interface ExpertsVariant {
    */
   readonly ids?: "distinct" | "drawn" | "twin" | "hot" | "only" | "outside";
   readonly numbers?: "normal" | "outliers";
+  /** The last two rows of both tables are not finite, and in no token's list. */
+  readonly notFinite?: true;
 }
 
 export const expertsVariants: readonly ExpertsVariant[] = [
@@ -44,6 +46,7 @@ export const expertsVariants: readonly ExpertsVariant[] = [
   { name: "f32/one-for-all", tokens: 130, hiddenSize: 17, numExperts: 3, topK: 9, ids: "only" },
   { name: "f32/ids-outside", tokens: 9, hiddenSize: 33, numExperts: 20, topK: 5, ids: "outside" },
   { name: "f32/outliers", tokens: 37, hiddenSize: 66, numExperts: 63, topK: 13, numbers: "outliers" },
+  { name: "f32/not-finite-rows", tokens: 19, hiddenSize: 36, numExperts: 50, topK: 9, notFinite: true },
   ...activations.map(
     (activation): ExpertsVariant => ({
       name: `f32/${activation}`,
@@ -107,9 +110,10 @@ export function makeExperts(inputs: Inputs, variant: ExpertsVariant): ExpertsHos
   const kind = variant.numbers ?? "normal";
   const hiddenStates = inputs[kind](tokens * hiddenSize, dtype);
   // So that x . down is of order one, where activations bend.
-  const down = inputs.normal(numExperts * hiddenSize, dtype, 1 / Math.sqrt(hiddenSize));
-  const up = inputs[kind](numExperts * hiddenSize, dtype);
-  const ids = makeIds(inputs, variant);
+  const table = (rows: HostFloats) => (variant.notFinite ? spoilLastRows(rows, hiddenSize) : rows);
+  const down = table(inputs.normal(numExperts * hiddenSize, dtype, 1 / Math.sqrt(hiddenSize)));
+  const up = table(inputs[kind](numExperts * hiddenSize, dtype));
+  const ids = makeIds(inputs, variant.notFinite ? { ...variant, numExperts: numExperts - 2 } : variant);
   // Of both signs: from outside, weights need not come from a softmax.
   const weights = inputs.normal(tokens * topK, "f32", 0.5, 0.25);
   const numbers: ExpertsNumbers = {
@@ -125,6 +129,13 @@ export function makeExperts(inputs: Inputs, variant: ExpertsVariant): ExpertsHos
     weights: weights.values,
   };
   return { hiddenStates, down, up, ids, weights, numbers };
+}
+
+/** The last row NaN, the one before it infinite. */
+function spoilLastRows({ dtype, values }: HostFloats, hiddenSize: number): HostFloats {
+  const spoiled = values.slice();
+  spoiled.fill(Number.POSITIVE_INFINITY, -2 * hiddenSize).fill(Number.NaN, -hiddenSize);
+  return hostFloats(spoiled, dtype);
 }
 
 function makeIds(inputs: Inputs, variant: ExpertsVariant): Int32Array {

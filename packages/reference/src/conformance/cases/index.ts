@@ -15,6 +15,7 @@ import { memoryCases } from "./memory.js";
 import { mlpCases } from "./mlp.js";
 import { repeatabilityCases } from "./repeatability.js";
 import { routerSelectCases } from "./router-select.js";
+import { timingCases } from "./timing.js";
 
 /** Every case, in the order in which they run: what others build on comes first. */
 export const conformanceCases: readonly ConformanceCase[] = [
@@ -29,6 +30,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...adamwCases,
   ...layerCases,
   ...repeatabilityCases,
+  ...timingCases,
   ...traitCases,
   ...lateErrorCases,
   ...memoryCases,

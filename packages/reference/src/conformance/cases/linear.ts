@@ -1,4 +1,4 @@
-import type { FloatDType, LinearCall, NormStatistics } from "@flash-moe/core";
+import { type FloatDType, floatDTypes, type LinearCall, type NormStatistics } from "@flash-moe/core";
 import { type HostNorm, type LinearNumbers, linearApproximate } from "../bounds/linear.js";
 import type { BufferScope } from "../buffer-scope.js";
 import { type ConformanceCase, needs } from "../case.js";
@@ -46,6 +46,19 @@ const variants: readonly LinearVariant[] = [
   { name: "f32/input-norm", size: [37, 66, 19], transposeB: true, inputNorm: true },
   { name: "f32/input-norm-large-mean", size: [37, 66, 19], transposeB: true, inputNorm: true, mean: 1000 },
   { name: "f32/input-norm-accumulate", size: [9, 66, 19], inputNorm: true, accumulate: true },
+  // Rows of b and of the statistics are whole in fours, not in eights.
+  ...floatDTypes.flatMap((dtype) =>
+    [1, 2, 3].map(
+      (rows): LinearVariant => ({
+        name: `${dtype}/few-rows-input-norm-${rows}`,
+        size: [rows, 132, 67],
+        dtypes: [dtype, dtype, "f32"],
+        transposeB: rows !== 2,
+        inputNorm: true,
+        mean: 3,
+      }),
+    ),
+  ),
   { name: "f32/output-norm", size: [37, 66, 19], transposeB: true, outputNorm: true },
   { name: "f32/both-norms", size: [37, 66, 19], transposeB: true, inputNorm: true, outputNorm: true },
   { name: "f32/no-rows", size: [0, 5, 3] },

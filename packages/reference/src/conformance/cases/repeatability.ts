@@ -4,7 +4,8 @@ import { type ConformanceCase, needs } from "../case.js";
 import type { CaseContext } from "../context.js";
 import { checkSameBits } from "../failure.js";
 import { Inputs, seedOf } from "../inputs.js";
-import { buffersOf, runOp, type Sample, samples } from "../samples.js";
+import { readOutputs } from "../read-outputs.js";
+import { runOp, type Sample, samples } from "../samples.js";
 
 /** More tokens than a segment has pairs: the hot expert's sums are cut and combined. */
 const size = { tokens: 601, width: 19 };
@@ -39,24 +40,4 @@ async function runRepeatedly(context: CaseContext, sample: Sample, dtype: FloatD
       scope.dispose();
     }
   }
-}
-
-async function readOutputs(
-  scope: BufferScope,
-  sample: Sample,
-  call: ReturnType<Sample["build"]>,
-): Promise<Map<string, TypedArray>> {
-  const buffers = buffersOf(call);
-  const results = new Map<string, TypedArray>();
-  for (const name of sample.outputs) results.set(name, await scope.raw(buffers.get(name)!));
-  const ids = results.get("gradTables.ids");
-  const count = results.get("gradTables.count")?.[0];
-  if (ids === undefined || count === undefined) return results;
-  // Of compact gradients, what comes after the used rows is unspecified.
-  results.set("gradTables.ids", ids.subarray(0, count));
-  for (const table of ["gradTables.down", "gradTables.up"]) {
-    const rows = results.get(table)!;
-    results.set(table, rows.subarray(0, (rows.length / ids.length) * count));
-  }
-  return results;
 }

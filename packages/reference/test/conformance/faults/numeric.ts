@@ -57,6 +57,22 @@ export const numericFaults: readonly Fault[] = [
     found: ["experts-forward/bf16/odd-sizes", "experts-forward/bf16/large-k"],
   },
   {
+    name: "experts that a token did not choose, times 0",
+    change: replacedBy("expertsForward", async (call, run, tools) => {
+      run(call);
+      const up = await readNumbers(tools, call.up);
+      await rewrite(tools, call.output, (values) =>
+        values.map((value, n) => {
+          let sum = value;
+          for (let at = n % call.hiddenSize; at < up.length; at += call.hiddenSize) sum += 0 * up[at];
+          return sum;
+        }),
+      );
+    }),
+    cases: /^experts-forward\/.*\/(not-finite-rows|odd-sizes)/,
+    found: ["experts-forward/f32/not-finite-rows", "experts-forward/bf16/not-finite-rows-of-few"],
+  },
+  {
     name: "the output cut to bf16 instead of rounded",
     change: replacedBy("linear", async (call, run, tools) => {
       if (call.output.dtype !== "bf16") return run(call);
