@@ -101,7 +101,8 @@ export function createImplementation(
       const address = memory.allocate(bytes, what);
       if (zeroed && address < untouchedFrom && bytes > 0) {
         const perTask = thingsPerTask(bytes, byteTime, partBytes);
-        run([makeStep("clear", tasksOf(bytes, perTask), [address, bytes, perTask])], bytes * byteTime);
+        const time = bytes * byteTime;
+        run([makeStep("clear", tasksOf(bytes, perTask), time, [address, bytes, perTask])], time);
       }
       return { dtype, length, address };
     },
@@ -139,7 +140,7 @@ export function createImplementation(
       const bytes = byteLengthOf(source);
       const perTask = thingsPerTask(bytes, byteTime, partBytes);
       const args = [source.address, target.address, bytes, perTask] as const;
-      run([makeStep("copy", tasksOf(bytes, perTask), [...args])], bytes * byteTime);
+      run([makeStep("copy", tasksOf(bytes, perTask), bytes * byteTime, [...args])], bytes * byteTime);
     },
     async sync() {
       const { crew } = use();

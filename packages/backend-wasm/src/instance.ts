@@ -24,7 +24,7 @@ export async function instantiate(
       const memory = LinearMemory.create(true);
       const crew = await Crew.start(
         globalThis as ThreadEngine,
-        plan.threads,
+        plan,
         memory.memory,
         bytesOf(variant, true),
       );
@@ -32,7 +32,7 @@ export async function instantiate(
     } catch (error) {
       if (FlashMoeError.is(error) && error.code === "UNAVAILABLE") throw error;
       const reason = error instanceof Error ? error.message : String(error);
-      plan = { threads: 1, reason: `no worker threads: ${reason}` };
+      plan = { threads: 1, workers: 0, reason: `no worker threads: ${reason}` };
     }
   }
   const memory = LinearMemory.create();

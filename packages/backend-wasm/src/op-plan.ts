@@ -50,7 +50,7 @@ export class OpPlan implements OpContext {
   ): void {
     this.#giveBack(this.#takenForStep);
     if (tasks === 0) return;
-    this.steps.push(makeStep(name, tasks, args, check));
+    this.steps.push(makeStep(name, tasks, microseconds, args, check));
     this.microseconds += microseconds;
   }
 

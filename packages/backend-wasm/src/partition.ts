@@ -8,6 +8,9 @@ const shortestTask = 40;
 /** More do not make the work end more evenly. */
 const mostTasks = 128;
 
+/** Longer ones would keep the calling thread from helping, and a page waiting for a copy. */
+const longestTask = 3000;
+
 /** Microseconds per multiplication and addition. */
 const blockedProduct = 1 / 16_000;
 const productByRows = 1 / 4_000;
@@ -18,8 +21,9 @@ const fewRows = 3;
 
 /** Things a task takes, of `count` that take `microseconds` each: a multiple of `multiple`. */
 export function thingsPerTask(count: number, microseconds: number, multiple = 1): number {
-  const things = Math.max(1, Math.floor(shortestTask / microseconds), Math.ceil(count / mostTasks));
-  return roundUp(Math.min(things, Math.max(count, 1)), multiple);
+  const things = Math.max(Math.floor(shortestTask / microseconds), Math.ceil(count / mostTasks));
+  const atMost = Math.floor(longestTask / microseconds);
+  return roundUp(Math.max(1, Math.min(things, atMost, count)), multiple);
 }
 
 function roundUp(value: number, multiple: number): number {
@@ -44,7 +48,8 @@ export function productBlocks(rows: number, inner: number, columns: number, prod
   let width = Math.min(roundUp(columns, 8), rows <= fewRows ? 8192 : 512);
   const tasks = (): number => tasksOf(rows, height) * tasksOf(columns, width);
   // Wide and high blocks spare packing; enough of them keep the threads busy to the end.
-  while (tasks() < 16 && height * width * each > 4 * shortestTask) {
+  const time = (): number => height * width * each;
+  while ((tasks() < 16 && time() > 4 * shortestTask) || time() > longestTask) {
     if (width > 16 && (width >= height || height <= 32)) width = roundUp(width / 2, 8);
     else if (height > 32) height = roundUp(height / 2, 4);
     else break;

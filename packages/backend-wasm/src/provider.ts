@@ -25,8 +25,8 @@ export interface WasmOptions {
   variant?: Variant;
   /**
    * How many threads do the work, from 1 to 64; by default one a core, at most 8. With one, ops run on the calling
-   * thread; with more, worker threads do them, and the calling thread only small ones. Results are the same bits for
-   * any number. Where threads cannot be had (a page that is not cross-origin isolated or whose policy forbids workers)
+   * thread; with more, worker threads do them, and the calling thread small ones and, in Node, Deno and Bun, its share
+   * while it waits. Results are the same bits for any number. Where threads cannot be had (a page that is not cross-origin isolated or whose policy forbids workers)
    * there is one, and `device` says why.
    */
   threads?: number;
@@ -84,7 +84,7 @@ export const wasm: BackendProvider<WasmOptions> = {
     return defineBackend(
       { name, device: describeDevice(variant, plan), capabilities, memoryLimitBytes },
       (runtime) => {
-        instance.crew?.attach(runtime);
+        instance.crew?.attach(runtime, instance.kernels);
         return createImplementation(runtime, instance);
       },
     );

@@ -16,18 +16,23 @@ export interface Step {
   /** At least 1. */
   readonly tasks: number;
   readonly args: readonly number[];
+  /** About what a task takes. */
+  readonly taskMicroseconds: number;
   readonly check: Check | undefined;
 }
 
 const places = new Map(taskKernels.map((name, place) => [name, place]));
 
+/** `microseconds`: what all tasks take one core. */
 export function makeStep<Name extends keyof TaskKernels>(
   name: Name,
   tasks: number,
+  microseconds: number,
   args: Parameters<TaskKernels[Name]>,
   check?: Check,
 ): Step {
-  return { kernel: places.get(name)!, tasks, args: (args as (number | boolean)[]).map(Number), check };
+  const numbers = (args as (number | boolean)[]).map(Number);
+  return { kernel: places.get(name)!, tasks, args: numbers, taskMicroseconds: microseconds / tasks, check };
 }
 
 /** Runs a step here and now; returns what its check says, if anything. */

@@ -3,6 +3,7 @@ import { afterEach, expect, it, vi } from "vitest";
 import { wasm } from "../src/index.js";
 import { CallingThread } from "../src/threads/calling-thread.js";
 import { planThreads, type ThreadEnvironment } from "../src/threads/plan-threads.js";
+import { StepQueue } from "../src/threads/step-queue.js";
 
 let backend: Backend | undefined;
 afterEach(async () => {
@@ -74,23 +75,20 @@ it("says how many threads there are, and takes no number that is none", async ()
 it("takes a thread a core, at most eight, and one where memory cannot be shared", () => {
   const node = (availableParallelism: number): ThreadEnvironment => ({
     SharedArrayBuffer,
+    setImmediate,
     process: { getBuiltinModule: () => ({ availableParallelism: () => availableParallelism }) },
   });
-  expect(planThreads(undefined, node(4))).toEqual({ threads: 4 });
-  expect(planThreads(undefined, node(64))).toEqual({ threads: 8 });
-  expect(planThreads(12, node(1))).toEqual({ threads: 12 });
+  expect(planThreads(undefined, node(4))).toEqual({ threads: 4, workers: 3 });
+  expect(planThreads(undefined, node(64))).toEqual({ threads: 8, workers: 7 });
+  expect(planThreads(12, node(1))).toEqual({ threads: 12, workers: 11 });
+  expect(planThreads(3, { ...node(4), setImmediate: undefined })).toEqual({ threads: 3, workers: 3 });
+  const one = { threads: 1, workers: 0 };
   const page = { SharedArrayBuffer, crossOriginIsolated: false, navigator: { hardwareConcurrency: 4 } };
-  expect(planThreads(undefined, page)).toEqual({
-    threads: 1,
-    reason: "the page is not cross-origin isolated",
-  });
-  expect(planThreads(1, page)).toEqual({ threads: 1 });
-  expect(planThreads(2, { SharedArrayBuffer })).toEqual({
-    threads: 1,
-    reason: "this runtime has no workers",
-  });
-  expect(planThreads(2, {})).toEqual({ threads: 1, reason: "this runtime has no memory that threads share" });
-  expect(planThreads(undefined, {})).toEqual({ threads: 1 });
+  expect(planThreads(undefined, page)).toEqual({ ...one, reason: "the page is not cross-origin isolated" });
+  expect(planThreads(1, page)).toEqual(one);
+  expect(planThreads(2, { SharedArrayBuffer })).toEqual({ ...one, reason: "this runtime has no workers" });
+  expect(planThreads(2, {})).toEqual({ ...one, reason: "this runtime has no memory that threads share" });
+  expect(planThreads(undefined, {})).toEqual(one);
 });
 
 it("goes on with one thread, and says why, where workers are refused", async () => {
@@ -116,6 +114,25 @@ it("leaves the event loop its turns while long work runs", async () => {
   }
   expect(await result).toBe(4096);
   expect(turns).toBeGreaterThan(5);
+});
+
+it("has the calling thread help while somebody waits, and not before", async () => {
+  const help = vi.spyOn(StepQueue.prototype, "help");
+  await open();
+  const long = enqueueLong(backend!);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(help).not.toHaveBeenCalled();
+  expect(await long.read()).toBe(4096);
+  expect(help.mock.results.some(({ value }) => value === true)).toBe(true);
+});
+
+it("loses the backend when the calling thread traps in a task", async () => {
+  await open();
+  vi.spyOn(StepQueue.prototype, "help").mockImplementation(() => {
+    throw new WebAssembly.RuntimeError("unreachable");
+  });
+  expect(await codeOf(enqueueLong(backend!).read())).toBe("DEVICE_LOST");
+  expect((await backend!.lost).message).toContain("unreachable");
 });
 
 it("gives small work turns too, however much of it there is", async () => {
@@ -177,7 +194,7 @@ it("lets what is written change after the call, and memory be used again while w
 
 it.each([0, 1])("is lost when worker %i ends, and nothing hangs", async (victim) => {
   const workers = watchWorkers();
-  await open();
+  await open(3);
   expect(workers).toHaveLength(2);
   const long = enqueueLong(backend!);
   const reading = codeOf(long.read());
@@ -193,7 +210,7 @@ it.each([0, 1])("is lost when worker %i ends, and nothing hangs", async (victim)
 it("is lost when an idle worker ends", async () => {
   const workers = watchWorkers();
   await open();
-  await workers[1].terminate();
+  await workers[0].terminate();
   expect((await backend!.lost).reason).toBe("unknown");
   expect(() => backend!.zeros([1])).toThrow("lost its device");
 });

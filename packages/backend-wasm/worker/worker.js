@@ -11,14 +11,15 @@
 /**
  * @param {{
  *   memory: WebAssembly.Memory, module: Uint8Array<ArrayBuffer>, kernels: string[], kinds: { read: number, signal: number, host: number },
- *   control: Int32Array, words: Record<string, number>, slots: Float64Array, slotWords: number, thread: number,
+ *   control: Int32Array, words: Record<string, number>, slots: Float64Array, slotWords: number, slotHeader: number,
+ *   thread: number,
  * }} setup
  * @param {Port} port
  */
-function work({ memory, module, kernels, kinds, control, words, slots, slotWords, thread }, port) {
+function work({ memory, module, kernels, kinds, control, words, slots, slotWords, slotHeader, thread }, port) {
   const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT } = words;
   const none = 0x7fffffff;
-  const spins = 3000;
+  const spins = 20000;
   const slotCount = slots.length / slotWords;
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } });
   const run = kernels.map((name) => /** @type {(...args: number[]) => number | undefined} */ (exports[name]));
@@ -104,14 +105,14 @@ function work({ memory, module, kernels, kinds, control, words, slots, slotWords
     const kind = slots[slot];
     const count = slots[slot + 3];
     if (kind === kinds.host) {
-      port.postMessage({ id: slots[slot + 4] });
+      port.postMessage({ id: slots[slot + slotHeader] });
       return false;
     }
-    if (kind === kinds.signal) answer = { message: { id: slots[slot + 4] }, transfer: [] };
-    else if (kind === kinds.read) read(slots[slot + 4], slots[slot + 5], slots[slot + 6]);
+    if (kind === kinds.signal) answer = { message: { id: slots[slot + slotHeader] }, transfer: [] };
+    else if (kind === kinds.read) read(slots[slot + slotHeader], slots[slot + slotHeader + 1], slots[slot + slotHeader + 2]);
     else {
       if (known !== step || args.length !== count + 2) {
-        args = Array.from(slots.subarray(slot + 4, slot + 4 + count));
+        args = Array.from(slots.subarray(slot + slotHeader, slot + slotHeader + count));
         args.push(0, thread);
         known = step;
       }

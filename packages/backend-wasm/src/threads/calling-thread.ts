@@ -1,7 +1,7 @@
 import { immediateTurn } from "@flash-moe/core";
 
 /** An op that takes about so many microseconds is not worth waking a worker for. */
-const smallOp = 400;
+const smallOp = 150;
 
 /** About so many microseconds of the calling thread are taken before others get a turn. */
 const turnMicroseconds = 4000;

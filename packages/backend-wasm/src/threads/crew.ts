@@ -1,13 +1,22 @@
-import { type BackendRuntime, FlashMoeError } from "@flash-moe/core";
-import { taskKernels } from "../kernels.js";
+import { type BackendRuntime, FlashMoeError, immediateTurn } from "@flash-moe/core";
+import { type Kernels, taskKernels } from "../kernels.js";
+import { byteTime } from "../partition.js";
 import type { Step } from "../step.js";
 import type { WebAssemblyMemory } from "../web-assembly.js";
-import { queueWords, slotWords, stepKinds } from "./queue-words.js";
+import { queueWords, slotHeader, slotWords, stepKinds } from "./queue-words.js";
+import type { ThreadPlan } from "./plan-threads.js";
 import { spawnWorker, type ThreadEngine, type WorkerThread } from "./spawn.js";
-import { StepQueue } from "./step-queue.js";
+import { type Hands, type QueuedStep, StepQueue } from "./step-queue.js";
 
 /** How long a worker may take to come up. */
 const startMilliseconds = 20_000;
+
+/** How long the calling thread helps between two turns of the event loop, and the longest task that it takes. */
+const helpMilliseconds = 3;
+const longestTask = 4000;
+
+/** After so many turns without a task the calling thread looks again only every millisecond. */
+const idleTurns = 30;
 
 /** What a worker says. */
 interface WorkerMessage {
@@ -22,36 +31,42 @@ interface WorkerMessage {
 const refillId = 0;
 
 /**
- * The worker threads of a backend and what is asked of them. They run what is submitted in its order; the calling
- * thread never waits for them.
+ * The threads of a backend and what is asked of them: workers, which run what is submitted in its order, and, where a
+ * turn of the event loop costs next to nothing, the calling thread, which helps while somebody waits for an answer. It
+ * never sleeps.
  */
 export class Crew {
   readonly threads: number;
+  readonly #memory: WebAssemblyMemory;
   readonly #queue = new StepQueue(signal(refillId));
   readonly #answers = new Map<number, (message: WorkerMessage) => void>();
   #workers: WorkerThread[] = [];
   #runtime: BackendRuntime | undefined;
+  /** Of the calling thread, where it helps. */
+  #hands: Hands | undefined;
+  #helping = false;
   #lastId = refillId;
   #holds = false;
   /** Why a worker has ended, once one has. */
   #end: string | undefined;
   #closed = false;
 
-  private constructor(threads: number) {
+  private constructor(threads: number, memory: WebAssemblyMemory) {
     this.threads = threads;
+    this.#memory = memory;
   }
 
   /** Resolves when all workers run. Rejects, and leaves nothing behind, if one does not. */
   static async start(
     engine: ThreadEngine,
-    threads: number,
+    { threads, workers }: ThreadPlan,
     memory: WebAssemblyMemory,
     module: Uint8Array,
   ): Promise<Crew> {
-    const crew = new Crew(threads);
+    const crew = new Crew(threads, memory);
     try {
-      const starts = Array.from({ length: threads }, (_, thread) =>
-        crew.#startWorker(engine, thread, memory, module),
+      const starts = Array.from({ length: workers }, (_, thread) =>
+        crew.#startWorker(engine, thread, module),
       );
       await withTimeout(Promise.all(starts), startMilliseconds);
       if (crew.#end !== undefined) throw new Error(crew.#end);
@@ -63,9 +78,10 @@ export class Crew {
     return crew;
   }
 
-  /** Who is told of failures and of the loss. */
-  attach(runtime: BackendRuntime): void {
+  /** Who is told of failures and of the loss; what the calling thread helps with. */
+  attach(runtime: BackendRuntime, kernels: Kernels): void {
     this.#runtime = runtime;
+    if (this.#workers.length < this.threads) this.#hands = this.#handsWith(kernels);
     if (this.#end !== undefined) this.#lose(this.#end);
   }
 
@@ -90,6 +106,7 @@ export class Crew {
       kernel: stepKinds.read,
       tasks: 1,
       args: [id, address, bytes],
+      taskMicroseconds: bytes * byteTime,
     }));
     if (copy !== undefined) return copy;
     throw new FlashMoeError(
@@ -101,7 +118,7 @@ export class Crew {
   /** Has `work` done on the calling thread, between what was submitted before and what comes after. */
   doInTurn(work: () => void): void {
     void this.#ask(
-      (id) => ({ kernel: stepKinds.host, tasks: 1, args: [id] }),
+      (id) => ({ kernel: stepKinds.host, tasks: 1, args: [id], taskMicroseconds: 0 }),
       () => {
         work();
         this.#queue.finishHostStep();
@@ -125,7 +142,7 @@ export class Crew {
   }
 
   #ask(
-    stepFor: (id: number) => Parameters<StepQueue["add"]>[0][number],
+    stepFor: (id: number) => QueuedStep,
     first: () => void = () => {},
   ): Promise<WorkerMessage> {
     this.#lastId++;
@@ -137,19 +154,49 @@ export class Crew {
       });
       this.#queue.add([stepFor(id)]);
       this.#updateHold();
+      void this.#help();
     });
   }
 
-  #startWorker(
-    engine: ThreadEngine,
-    thread: number,
-    memory: WebAssemblyMemory,
-    module: Uint8Array,
-  ): Promise<void> {
+  /** Takes tasks on the calling thread as long as somebody waits, a turn of the event loop after every few. */
+  async #help(): Promise<void> {
+    const hands = this.#hands;
+    if (this.#helping || hands === undefined) return;
+    this.#helping = true;
+    // What the caller does first may be to ask for more.
+    await undefined;
+    for (let idle = 0; this.#answers.size > 0 && !this.#closed; ) {
+      const until = Date.now() + helpMilliseconds;
+      try {
+        const helped = this.#queue.help(hands, longestTask, () => Date.now() < until);
+        idle = helped ? 0 : idle + 1;
+      } catch (error) {
+        this.#endedBy(String(error));
+      }
+      await (idle > idleTurns ? millisecond() : immediateTurn());
+    }
+    this.#helping = false;
+  }
+
+  #handsWith(kernels: Kernels): Hands {
+    const memory = this.#memory;
+    return {
+      run: (kernel, args) => kernels[taskKernels[kernel]](...args),
+      read: (id, address, bytes) => {
+        const result = copyOf(memory, address, bytes);
+        return () => this.#receive({ id, ...result });
+      },
+      answer: (id) => this.#receive({ id }),
+      valueAt: (address) => new Int32Array(memory.buffer, address, 1)[0],
+      thread: this.threads - 1,
+    };
+  }
+
+  #startWorker(engine: ThreadEngine, thread: number, module: Uint8Array): Promise<void> {
     const { control, slots } = this.#queue;
     const setup = {
-      ...{ memory, module, kernels: taskKernels, kinds: stepKinds },
-      ...{ control, words: queueWords, slots, slotWords, thread },
+      ...{ memory: this.#memory, module, kernels: taskKernels, kinds: stepKinds },
+      ...{ control, words: queueWords, slots, slotWords, slotHeader, thread },
     };
     return new Promise((resolve, reject) => {
       const onEnd = (why: string): void => {
@@ -201,8 +248,23 @@ export class Crew {
   }
 }
 
-function signal(id: number): { kernel: number; tasks: number; args: number[] } {
-  return { kernel: stepKinds.signal, tasks: 1, args: [id] };
+function copyOf(memory: WebAssemblyMemory, address: number, bytes: number): Partial<WorkerMessage> {
+  try {
+    const copy = new ArrayBuffer(bytes);
+    new Uint8Array(copy).set(new Uint8Array(memory.buffer, address, bytes));
+    return { copy };
+  } catch (error) {
+    return { refused: String(error) };
+  }
+}
+
+function millisecond(): Promise<void> {
+  const { setTimeout } = globalThis as unknown as { setTimeout(callback: () => void, delay: number): unknown };
+  return new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+function signal(id: number): QueuedStep {
+  return { kernel: stepKinds.signal, tasks: 1, args: [id], taskMicroseconds: 0 };
 }
 
 async function withTimeout<Result>(promise: Promise<Result>, milliseconds: number): Promise<Result> {

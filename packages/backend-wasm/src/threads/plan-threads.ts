@@ -10,12 +10,18 @@ const defaultMaxThreads = 8;
 export interface ThreadEnvironment extends ThreadEngine {
   readonly SharedArrayBuffer?: unknown;
   readonly crossOriginIsolated?: boolean;
+  readonly setImmediate?: unknown;
   readonly navigator?: { readonly hardwareConcurrency?: number };
 }
 
 /** With how many threads a backend runs; with one, everything is done on the calling thread. */
 export interface ThreadPlan {
   readonly threads: number;
+  /**
+   * How many of them are workers. All but the calling thread where that can help while it waits, a turn of the event loop
+   * costing next to nothing; all in pages, whose thread has a page to draw.
+   */
+  readonly workers: number;
   /** Why there is one, where more were wanted. */
   readonly reason?: string;
 }
@@ -26,9 +32,10 @@ export function planThreads(
   environment: ThreadEnvironment = globalThis as ThreadEnvironment,
 ): ThreadPlan {
   const wanted = asked ?? Math.max(1, Math.min(cores(environment), defaultMaxThreads));
-  if (wanted === 1) return { threads: 1 };
+  if (wanted === 1) return { threads: 1, workers: 0 };
   const reason = whyNoThreads(environment);
-  return reason === undefined ? { threads: wanted } : { threads: 1, reason };
+  if (reason !== undefined) return { threads: 1, workers: 0, reason };
+  return { threads: wanted, workers: environment.setImmediate === undefined ? wanted : wanted - 1 };
 }
 
 function cores(environment: ThreadEnvironment): number {

@@ -24,8 +24,11 @@ export const queueWords = {
 
 export const controlWords = 128;
 
-/** What a slot holds: kernel, tasks, where the values of its check are, how many arguments; then the arguments. */
-export const slotHeader = 4;
+/**
+ * What a slot holds: kernel, tasks, where the values of its check are, how many arguments, about how many microseconds a
+ * task takes; then the arguments.
+ */
+export const slotHeader = 5;
 export const slotWords = 32;
 /** A power of two. */
 export const slotCount = 1024;

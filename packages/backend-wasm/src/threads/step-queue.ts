@@ -1,6 +1,6 @@
 import type { FlashMoeError } from "@flash-moe/core";
 import type { Check } from "../step.js";
-import { controlWords, queueWords, slotCount, slotHeader, slotWords, type stepKinds } from "./queue-words.js";
+import { controlWords, queueWords, slotCount, slotHeader, slotWords, stepKinds } from "./queue-words.js";
 
 const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT } = queueWords;
 const none = 0x7fff_ffff;
@@ -10,7 +10,22 @@ export interface QueuedStep {
   readonly kernel: number | (typeof stepKinds)[keyof typeof stepKinds];
   readonly tasks: number;
   readonly args: readonly number[];
+  /** About what a task takes. */
+  readonly taskMicroseconds: number;
   readonly check?: Check | undefined;
+}
+
+/** What the calling thread needs to take tasks too. */
+export interface Hands {
+  /** Runs one task of a kernel; returns the place of a value that is not as it must be, if there is one. */
+  run(kernel: number, args: readonly number[]): number | undefined;
+  /** Does a `read`, and returns what hands its result over. */
+  read(id: number, address: number, bytes: number): () => void;
+  /** Does what the answer to a step is for. */
+  answer(id: number): void;
+  valueAt(address: number): number;
+  /** The last argument of a kernel: whose scratch it takes. */
+  readonly thread: number;
 }
 
 /**
@@ -57,8 +72,73 @@ export class StepQueue {
 
   /** Says that the task of the host step that runs now is done. */
   finishHostStep(): void {
-    if (Atomics.sub(this.control, PENDING, 1) !== 1) return;
-    const next = (Atomics.load(this.control, COMPLETED) + 1) | 0;
+    if (Atomics.sub(this.control, PENDING, 1) === 1) this.#goOn(Atomics.load(this.control, COMPLETED));
+  }
+
+  /**
+   * Takes tasks of the current step, and of those after it, as a worker does, while `goesOn`; returns whether there were
+   * any. Leaves tasks that take longer than `longest` microseconds to the workers.
+   */
+  help(hands: Hands, longest: number, goesOn: () => boolean): boolean {
+    let helped = false;
+    while (goesOn() && this.#takeTasks(hands, longest, goesOn)) helped = true;
+    return helped;
+  }
+
+  /** As takeTasks in worker/worker.js. */
+  #takeTasks(hands: Hands, longest: number, goesOn: () => boolean): boolean {
+    const { control, slots } = this;
+    let done = 0;
+    let step = 0;
+    let answer: (() => void) | undefined;
+    let args: number[] = [];
+    while (done === 0 || goesOn()) {
+      if (slots[slotOf(Atomics.load(control, COMPLETED)) + 4] > longest) break;
+      const left = Atomics.load(control, REMAINING) > 0 ? Atomics.sub(control, REMAINING, 1) : 0;
+      if (left <= 0) break;
+      step = Atomics.load(control, COMPLETED);
+      const slot = slotOf(step);
+      const [kind, tasks, , count] = slots.subarray(slot, slot + slotHeader);
+      if (done === 0) args = Array.from(slots.subarray(slot + slotHeader, slot + slotHeader + count));
+      if (kind === stepKinds.host) {
+        hands.answer(args[0]);
+        return true;
+      }
+      if (kind === stepKinds.signal) answer = () => hands.answer(args[0]);
+      else if (kind === stepKinds.read) answer = hands.read(args[0], args[1], args[2]);
+      else this.#noteWrong(hands.run(kind, [...args, tasks - left, hands.thread]) ?? -1);
+      done++;
+    }
+    if (done > 0 && Atomics.sub(control, PENDING, done) === done) this.#finish(step, hands, answer);
+    return done > 0;
+  }
+
+  #noteWrong(wrong: number): void {
+    if (wrong < 0) return;
+    for (let seen = Atomics.load(this.control, WRONG); wrong < seen; ) {
+      const found = Atomics.compareExchange(this.control, WRONG, seen, wrong);
+      if (found === seen) return;
+      seen = found;
+    }
+  }
+
+  /** Only this thread publishes, so nothing can be added in between. */
+  #finish(step: number, hands: Hands, answer: (() => void) | undefined): void {
+    const { control } = this;
+    const wrong = Atomics.load(control, WRONG);
+    if (wrong !== none && Atomics.load(control, REPORTED) === 0) {
+      control[REPORT] = step;
+      control[REPORT + 1] = wrong;
+      control[REPORT + 2] = hands.valueAt(this.slots[slotOf(step) + 2] + wrong * 4);
+      Atomics.store(control, REPORTED, 1);
+    }
+    this.#goOn(step);
+    answer?.();
+  }
+
+  /** Begins the step after `step`, which is done, if there is one. */
+  #goOn(step: number): void {
+    const next = (step + 1) | 0;
     Atomics.store(this.control, COMPLETED, next);
     if (Atomics.load(this.control, PUBLISHED) === next) Atomics.store(this.control, BUSY, 0);
     else this.#begin(next);
@@ -89,12 +169,13 @@ export class StepQueue {
     return false;
   }
 
-  #write({ kernel, tasks, args, check }: QueuedStep): void {
-    const at = (this.#written & (slotCount - 1)) * slotWords;
+  #write({ kernel, tasks, args, taskMicroseconds, check }: QueuedStep): void {
+    const at = slotOf(this.#written);
     this.slots[at] = kernel;
     this.slots[at + 1] = tasks;
     this.slots[at + 2] = check?.values ?? 0;
     this.slots[at + 3] = args.length;
+    this.slots[at + 4] = taskMicroseconds;
     this.slots.set(args, at + slotHeader);
     if (check !== undefined) this.#checks.push({ step: this.#written, check });
     this.#written = (this.#written + 1) | 0;
@@ -110,11 +191,15 @@ export class StepQueue {
 
   /** As in worker/worker.js. */
   #begin(step: number): void {
-    const tasks = this.slots[(step & (slotCount - 1)) * slotWords + 1];
+    const tasks = this.slots[slotOf(step) + 1];
     Atomics.store(this.control, WRONG, none);
     Atomics.store(this.control, PENDING, tasks);
     Atomics.store(this.control, REMAINING, tasks);
     Atomics.add(this.control, WAKE, 1);
     Atomics.notify(this.control, WAKE, tasks);
   }
+}
+
+function slotOf(step: number): number {
+  return (step & (slotCount - 1)) * slotWords;
 }
