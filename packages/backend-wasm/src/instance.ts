@@ -22,12 +22,7 @@ export async function instantiate(
   if (plan.threads > 1) {
     try {
       const memory = LinearMemory.create(true);
-      const crew = await Crew.start(
-        globalThis as ThreadEngine,
-        plan,
-        memory.memory,
-        bytesOf(variant, true),
-      );
+      const crew = await Crew.start(globalThis as ThreadEngine, plan, memory.memory, bytesOf(variant, true));
       return { instance: { kernels: await kernelsOver(memory, variant, true), memory, crew }, plan };
     } catch (error) {
       if (FlashMoeError.is(error) && error.code === "UNAVAILABLE") throw error;

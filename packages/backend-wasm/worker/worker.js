@@ -16,7 +16,10 @@
  * }} setup
  * @param {Port} port
  */
-function work({ memory, module, kernels, kinds, control, words, slots, slotWords, slotHeader, thread }, port) {
+function work(
+  { memory, module, kernels, kinds, control, words, slots, slotWords, slotHeader, thread },
+  port,
+) {
   const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT } = words;
   const none = 0x7fffffff;
   const spins = 20000;
@@ -109,7 +112,8 @@ function work({ memory, module, kernels, kinds, control, words, slots, slotWords
       return false;
     }
     if (kind === kinds.signal) answer = { message: { id: slots[slot + slotHeader] }, transfer: [] };
-    else if (kind === kinds.read) read(slots[slot + slotHeader], slots[slot + slotHeader + 1], slots[slot + slotHeader + 2]);
+    else if (kind === kinds.read)
+      read(slots[slot + slotHeader], slots[slot + slotHeader + 1], slots[slot + slotHeader + 2]);
     else {
       if (known !== step || args.length !== count + 2) {
         args = Array.from(slots.subarray(slot + slotHeader, slot + slotHeader + count));

@@ -3,8 +3,8 @@ import { type Kernels, taskKernels } from "../kernels.js";
 import { byteTime } from "../partition.js";
 import type { Step } from "../step.js";
 import type { WebAssemblyMemory } from "../web-assembly.js";
-import { queueWords, slotHeader, slotWords, stepKinds } from "./queue-words.js";
 import type { ThreadPlan } from "./plan-threads.js";
+import { queueWords, slotHeader, slotWords, stepKinds } from "./queue-words.js";
 import { spawnWorker, type ThreadEngine, type WorkerThread } from "./spawn.js";
 import { type Hands, type QueuedStep, StepQueue } from "./step-queue.js";
 
@@ -141,10 +141,7 @@ export class Crew {
     await Promise.all(workers.map((worker) => worker.terminate()));
   }
 
-  #ask(
-    stepFor: (id: number) => QueuedStep,
-    first: () => void = () => {},
-  ): Promise<WorkerMessage> {
+  #ask(stepFor: (id: number) => QueuedStep, first: () => void = () => {}): Promise<WorkerMessage> {
     this.#lastId++;
     const id = this.#lastId;
     return new Promise((resolve) => {
@@ -259,7 +256,9 @@ function copyOf(memory: WebAssemblyMemory, address: number, bytes: number): Part
 }
 
 function millisecond(): Promise<void> {
-  const { setTimeout } = globalThis as unknown as { setTimeout(callback: () => void, delay: number): unknown };
+  const { setTimeout } = globalThis as unknown as {
+    setTimeout(callback: () => void, delay: number): unknown;
+  };
   return new Promise((resolve) => setTimeout(resolve, 1));
 }
 
