@@ -17,6 +17,7 @@ export {
 export { ExpertUsage, type ExpertUsageReport, type RouterNorm, type Routing } from "@flash-moe/router";
 export {
   type BackendAttempt,
+  type BackendOptions,
   builtInBackends,
   type OpenBackendOptions,
   openBackend,

@@ -14,7 +14,11 @@ export function resolveContributedImports(): void {
       return await next(specifier, context);
     } catch (error) {
       if (error.code !== "ERR_MODULE_NOT_FOUND" || !specifier.startsWith("@flash-moe/")) throw error;
-      return next(specifier, { ...context, parentURL: ${JSON.stringify(import.meta.url)} });
+      try {
+        return await next(specifier, { ...context, parentURL: ${JSON.stringify(import.meta.url)} });
+      } catch {
+        throw error; // which names the module that imports it
+      }
     }
   }`;
   register(`data:text/javascript,${encodeURIComponent(hooks)}`);

@@ -22,6 +22,14 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
+process.on("exit", (exitCode) => {
+  // Node's own code for it: a promise that nothing will settle any more.
+  if (exitCode !== 13) return;
+  process.stderr.write(
+    "flash-moe: the backend left a promise unsettled, with nothing under way to settle it\n",
+  );
+});
+
 const code = await runCommandLine(process.argv.slice(2), {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),

@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { type BackendProvider, FlashMoeError } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -12,6 +13,69 @@ beforeEach(async () => {
 afterEach(() => shell.close());
 
 const init = "init --hidden 4 --intermediate 4 --experts 4 --top-k 1 --output l";
+
+describe("--backend-options", () => {
+  it("reach the backend as what they look like", async () => {
+    let given: unknown;
+    await contribute(shell, {
+      name: "mine",
+      probe: () => reference.probe(),
+      open: (options) => {
+        given = options;
+        return reference.open();
+      },
+    });
+    const options = "threads=3,trace=true,quiet=false,rate=-1.5e-3,path=./a=b,label=";
+    expect((await shell.run(`${init} --backend ./mine.mjs --backend-options ${options}`)).code).toBe(0);
+    expect(given).toEqual({ threads: 3, trace: true, quiet: false, rate: -0.0015, path: "./a=b", label: "" });
+  });
+
+  it("choose the threads of wasm, in every command that has a backend", async () => {
+    const { code, stderr } = await shell.run(`${init} --backend wasm --backend-options threads=1`);
+    expect(stderr).toMatch(/^backend wasm on CPU, WebAssembly \S*(relaxed )?SIMD, one thread\n$/);
+    expect(code).toBe(0);
+    const info = await shell.run("info --backend wasm --backend-options threads=1");
+    expect(info.stdout).toContain("one thread");
+    const verify = await shell.run("verify --backend wasm --backend-options threads=1 --only capabilities");
+    expect(verify.stderr).toMatch(/^backend wasm on [^\n]* one thread\n$/);
+    expect(verify.stdout).toMatch(/one thread: conforms, 5 passed, 0 failed, 0 skipped\n$/);
+    for (const command of ["run", "bench", "train", "generate"]) {
+      expect((await shell.run(`${command} --help`)).stdout).toMatch(/^ {2}--backend-options K=V,\.\.\. /m);
+    }
+  });
+
+  it.each([
+    ["wasm --backend-options thread=1", /^flash-moe: INVALID_ARGUMENT: wasm has no option thread; takes \w+/],
+    [
+      "wasm --backend-options threads=many",
+      /INVALID_ARGUMENT: wasm: threads is "many"; takes a whole number/,
+    ],
+  ])("%s is refused by the backend", async (args, message) => {
+    const { code, stderr } = await shell.run(`${init} --backend ${args}`);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(1);
+  });
+
+  it.each([
+    [
+      "wasm --backend-options threads",
+      /--backend-options is "threads"; takes KEY=VALUE,\.\.\., each key once/,
+    ],
+    ["wasm --backend-options =1", /is "=1"; takes KEY=VALUE/],
+    ["wasm --backend-options threads=1,threads=2", /is "threads=1,threads=2"; takes KEY=VALUE/],
+    ["auto --backend-options threads=1", /are those of one backend; --backend is auto, takes its name/],
+  ])("%s is no command line", async (args, message) => {
+    const { code, stderr } = await shell.run(`${init} --backend ${args}`);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+  });
+
+  it("of all backends at once are no command line", async () => {
+    const { code, stderr } = await shell.run("info --backend-options threads=1");
+    expect(stderr).toMatch(/--backend is all, takes its name/);
+    expect(code).toBe(2);
+  });
+});
 
 describe("--backend", () => {
   it.each(["./mine.mjs", "mine.mjs", "my-backend"])(
@@ -39,6 +103,13 @@ describe("--backend", () => {
     expect(stderr).toMatch(/^backend (cuda|webgpu|wasm|reference) on [^\n]+\n$/);
     if (!stderr.startsWith("backend cuda")) expect(stderr).toMatch(/\(cuda: \w+/);
     expect((await shell.run(`${init} --backend auto --json`)).stderr).toBe("");
+  });
+
+  it("that imports what is not there is told which file wants it", async () => {
+    await writeFile(shell.path("mine.mjs"), 'import "@flash-moe/cor";\n');
+    const { code, stderr } = await shell.run(`${init} --backend ./mine.mjs`);
+    expect(stderr).toMatch(/^flash-moe: UNAVAILABLE: .*'@flash-moe\/cor'.* imported from \S+mine\.mjs/);
+    expect(code).toBe(1);
   });
 
   it("refuses a module without a provider", async () => {

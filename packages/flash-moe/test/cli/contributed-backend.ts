@@ -36,9 +36,10 @@ export function hostProvider(
     /** What `read` makes of what was stored. */
     read?: (data: TypedArray) => TypedArray;
     ops?: (runtime: BackendRuntime) => BackendImplementation<Handle>["ops"];
+    sync?: () => Promise<void>;
   } = {},
 ): BackendProvider {
-  const { read = (data) => data, ops = () => ({}) } = parts;
+  const { read = (data) => data, ops = () => ({}), sync = async () => {} } = parts;
   return {
     name: "mine",
     probe: async () => ({ available: true, device: "nothing" }),
@@ -64,7 +65,7 @@ export function hostProvider(
           write: ({ data }, source, offset) => data.set(source, offset),
           read: async ({ data }, offset, length) => read(data.slice(offset, offset + length)),
           copy: (source, target) => target.data.set(source.data),
-          sync: async () => {},
+          sync,
           dispose: async () => {},
         }),
       ),

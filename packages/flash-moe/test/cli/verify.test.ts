@@ -1,3 +1,4 @@
+import { reference } from "@flash-moe/reference";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { contribute, hostProvider } from "./contributed-backend.js";
 import { Shell } from "./helpers.js";
@@ -54,6 +55,35 @@ describe("flash-moe verify", () => {
       /mine on nothing: DOES NOT CONFORM, \d+ passed, [1-9]\d* failed, [1-9]\d* skipped\n$/,
     );
     expect(people.stdout).toMatch(/^ *\d+ {2}has no op \w+$/m);
+  });
+
+  it("fails a backend that hangs, and tells in which case", async () => {
+    await contribute(shell, hostProvider({ sync: () => new Promise(() => {}) }));
+    const { code, stdout } = await shell.run(
+      "verify --backend ./mine.mjs --timeout 1 --only capabilities/declared",
+    );
+    expect(stdout).toMatch(
+      /FAILED capabilities\/declared\n {2}capabilities\/declared did not finish within 1000 ms/,
+    );
+    expect(code).toBe(1);
+  });
+
+  it("fails a provider that throws from probe, or takes any option", async () => {
+    await contribute(shell, {
+      name: "mine",
+      probe: async () => {
+        throw new Error("no driver");
+      },
+      open: () => reference.open(),
+    });
+    const { code, stdout } = await shell.run("verify --backend ./mine.mjs --only capabilities/");
+    expect(stdout).toMatch(
+      /FAILED capabilities\/probe\n {2}probe throws Error: no driver; it says what is wrong/,
+    );
+    expect(stdout).toMatch(
+      /FAILED capabilities\/options\n {2}open with an option that nobody has is fulfilled/,
+    );
+    expect(code).toBe(1);
   });
 
   it("an absent backend is an error, and so is no case at all", async () => {

@@ -1,4 +1,4 @@
-import { backendOption, withBackend } from "../backend-option.js";
+import { backendOptions, withBackend } from "../backend-option.js";
 import { describeBench } from "../bench/describe.js";
 import { measureDevice } from "../bench/device-rates.js";
 import { fastestDType, type PresetName, presets } from "../bench/presets.js";
@@ -14,7 +14,7 @@ export const bench: Command = defineCommand({
   name: "bench",
   summary: "how long the layer takes, against what the device itself can do",
   options: {
-    backend: backendOption(),
+    ...backendOptions(),
     preset: withDefault(
       choice(
         "P",
@@ -35,7 +35,7 @@ export const bench: Command = defineCommand({
       "allows, is skipped and told.",
   ],
   run: (values, context) =>
-    withBackend(values.backend, context, async (backend) => {
+    withBackend(values, context, async (backend) => {
       const dtype = values.dtype ?? fastestDType(backend.capabilities.dtypes);
       const { about, sizes } = presets[values.preset];
       context.status.show("measuring copy and matrix product", "device");

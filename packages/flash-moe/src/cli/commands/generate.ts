@@ -1,5 +1,5 @@
 import { generate as generateBytes, loadLanguageModel } from "../../language-model/index.js";
-import { backendOption, withBackend } from "../backend-option.js";
+import { backendOptions, withBackend } from "../backend-option.js";
 import { type Command, defineCommand } from "../command.js";
 import { decimal, integer, path, text, withDefault } from "../options.js";
 
@@ -13,10 +13,10 @@ export const generate: Command = defineCommand({
     tokens: withDefault(integer("N", "how many bytes to make", 0), 400),
     temperature: withDefault(decimal("T", "0 always takes the likeliest byte", 0), 0.8),
     seed: withDefault(integer("S", "the same seed gives the same text", 0, 2 ** 32 - 1), 0),
-    backend: backendOption(),
+    ...backendOptions(),
   },
   run: (values, context) =>
-    withBackend(values.backend, context, async (backend) => {
+    withBackend(values, context, async (backend) => {
       const { io, json, signal, status } = context;
       const { prompt, tokens, temperature, seed } = values;
       const { onProgress } = status;

@@ -1,10 +1,11 @@
 import type { Backend, BackendProvider, FloatDType, MemoryReport } from "@flash-moe/core";
 import { floatDTypes, opNames } from "@flash-moe/core";
 import { builtInBackends, openBackend, probeBackends } from "../../backends/open-backend.js";
-import { backendOption, resolveBackend } from "../backend-option.js";
+import { type BackendChoice, backendOptions, chosenProvider } from "../backend-option.js";
 import { type Command, type CommandContext, defineCommand } from "../command.js";
 import { formatBytes, formatCount } from "../format.js";
 import { formatTable } from "../table.js";
+import { UsageError } from "../usage-error.js";
 import { packageVersion } from "../version.js";
 
 /** What is told of one backend. */
@@ -31,13 +32,13 @@ interface BackendInfo {
 export const info: Command = defineCommand({
   name: "info",
   summary: "every backend: available or why not, device, dtypes, limits, memory",
-  options: { backend: backendOption("all") },
+  options: backendOptions("all"),
   notes: ["A backend that is not available, or fails, is told as such: the exit code is 0 all the same."],
   async run(values, context) {
     const infos =
-      values.backend === "all"
+      values.backend === "all" && values["backend-options"] === undefined
         ? await Promise.all(builtInBackends.map(inspectProvider))
-        : [await inspectNamed(values.backend, context)];
+        : [await inspectChosen(values, context)];
     const auto = infos.find((found) => found.available && found.software !== true)?.name ?? null;
     const version = packageVersion();
     const text = [
@@ -65,8 +66,12 @@ async function inspectProvider(provider: BackendProvider): Promise<BackendInfo> 
   return inspectOpen(name, () => provider.open(), { device, software });
 }
 
-function inspectNamed(name: string, { io }: CommandContext): Promise<BackendInfo> {
-  return inspectOpen(name, () => openBackend(resolveBackend(name, io.cwd)), {});
+async function inspectChosen(choice: BackendChoice, context: CommandContext): Promise<BackendInfo> {
+  const open = async (): Promise<Backend> => {
+    const provider = await chosenProvider(choice, context);
+    return openBackend(provider?.name, { providers: provider === undefined ? undefined : [provider] });
+  };
+  return inspectOpen(choice.backend, open, {});
 }
 
 /** Opens it, for what only an open backend can say. */
@@ -96,6 +101,7 @@ async function inspectOpen(
     await backend.dispose();
     return found;
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     return { name, available: false, ...probed, reason };
   }

@@ -1,6 +1,6 @@
 import { flashMoeConfig } from "../../layer/config.js";
 import { FlashMoE } from "../../layer/flash-moe.js";
-import { backendOption, withBackend } from "../backend-option.js";
+import { backendOptions, withBackend } from "../backend-option.js";
 import { checkMemory } from "../check-memory.js";
 import { type Command, defineCommand } from "../command.js";
 import { formatBytes, formatCount } from "../format.js";
@@ -22,7 +22,7 @@ export const init: Command = defineCommand({
     seed: withDefault(integer("S", "the same seed gives the same weights everywhere", 0, 2 ** 32 - 1), 0),
     dtype: withDefault(dtypeOption("storage dtype: float32, float16 or bfloat16"), "f32"),
     output: path("F", "the checkpoint to write (safetensors)"),
-    backend: backendOption("reference"),
+    ...backendOptions("reference"),
   },
   notes: [
     "The configuration goes into the file's metadata. Layers with norm logits get omni-moe's tensor names, " +
@@ -43,7 +43,7 @@ export const init: Command = defineCommand({
     const { dtype, seed } = values;
     const output = context.path(values.output);
     const { signal, status } = context;
-    const parameterBytes = await withBackend(values.backend, context, async (backend) => {
+    const parameterBytes = await withBackend(values, context, async (backend) => {
       const estimate = checkMemory(backend, config, 0, { dtype });
       const layer = await FlashMoE.create(backend, config, {
         seed,

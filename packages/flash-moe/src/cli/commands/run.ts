@@ -2,7 +2,7 @@ import { type Backend, type FloatDType, Scope } from "@flash-moe/core";
 import { type LayerCheckpoint, readLayerCheckpoint } from "../../checkpoint/index.js";
 import { FlashMoE } from "../../layer/flash-moe.js";
 import { deviceEntry, type SafetensorsEntry, writeSafetensors } from "../../safetensors/index.js";
-import { backendOption, withBackend } from "../backend-option.js";
+import { backendOptions, withBackend } from "../backend-option.js";
 import { checkMemory } from "../check-memory.js";
 import { type Command, type CommandContext, defineCommand } from "../command.js";
 import { formatBytes, formatCount, formatSeconds } from "../format.js";
@@ -22,7 +22,7 @@ export const run: Command = defineCommand({
     input: path("F", "safetensors with hidden_states [B,S,H] or [T,H]: F32, F16, BF16 or F64"),
     "grad-output": optional(path("F", "safetensors with hidden_states: the gradient of the output")),
     training: flag("BatchNorm uses this batch and updates the running statistics"),
-    backend: backendOption(),
+    ...backendOptions(),
     dtype: optional(dtypeOption("storage: float32, float16 or bfloat16 (default: that of the tables)")),
     output: path("F", "safetensors to write"),
   },
@@ -58,7 +58,7 @@ export const run: Command = defineCommand({
       const dtype = values.dtype ?? checkpoint.dtype;
       const output = context.path(values.output);
       const job: Job = { checkpoint, input, gradOutput, dtype, training: values.training, output };
-      await withBackend(values.backend, context, (backend) => runLayer(job, backend, context));
+      await withBackend(values, context, (backend) => runLayer(job, backend, context));
     } finally {
       for (const close of open) await close();
     }

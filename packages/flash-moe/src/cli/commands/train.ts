@@ -1,5 +1,5 @@
 import { trainDefaults } from "../../training/index.js";
-import { backendOption, withBackend } from "../backend-option.js";
+import { backendOptions, withBackend } from "../backend-option.js";
 import { type Command, defineCommand } from "../command.js";
 import { formatCount, formatPercent, formatSeconds } from "../format.js";
 import { flag, integer, optional, path, text, withDefault } from "../options.js";
@@ -20,7 +20,7 @@ export const train: Command = defineCommand({
     steps: withDefault(integer("N", "training steps", 1), trainDefaults.steps),
     seed: withDefault(integer("S", "of the weights and the order", 0, 2 ** 31 - 1), trainDefaults.seed),
     prompt: optional(text("S", "what the trained model is asked to continue")),
-    backend: backendOption(),
+    ...backendOptions(),
     output: optional(path("F", `the model to write (safetensors); needed, but with --demo ${demoOutput}`)),
   },
   notes: [
@@ -41,7 +41,7 @@ export const train: Command = defineCommand({
       values.text === undefined ? await readDemoText() : await readTrainingText(context.path(values.text));
     const { steps, seed } = values;
     const { name, bytes, heldOutStart } = trainingText;
-    const outcome = await withBackend(values.backend, context, (backend) => {
+    const outcome = await withBackend(values, context, (backend) => {
       context.say(
         `${name}: ${formatCount(heldOutStart)} bytes to learn, ${formatCount(bytes.length - heldOutStart)} held out`,
       );

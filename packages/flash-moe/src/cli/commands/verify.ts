@@ -1,14 +1,14 @@
-import { FlashMoeError } from "@flash-moe/core";
+import { type BackendProvider, FlashMoeError } from "@flash-moe/core";
 import {
   type ConformanceReport,
   type ConformanceResult,
   runConformance,
 } from "@flash-moe/reference/conformance";
-import { openBackend } from "../../backends/open-backend.js";
-import { backendOption, openNamedBackend, resolveBackend } from "../backend-option.js";
-import { type Command, defineCommand } from "../command.js";
+import { findProvider, openBackend } from "../../backends/open-backend.js";
+import { type BackendChoice, backendOptions, chosenProvider, openChosenBackend } from "../backend-option.js";
+import { type Command, type CommandContext, defineCommand } from "../command.js";
 import { formatCount, formatSeconds } from "../format.js";
-import { flag, optional, text } from "../options.js";
+import { flag, integer, optional, text, withDefault } from "../options.js";
 import { formatTable } from "../table.js";
 
 /** `flash-moe verify`: is a backend right, on this device? */
@@ -16,24 +16,42 @@ export const verify: Command = defineCommand({
   name: "verify",
   summary: "the conformance suite of a backend, here, on this device",
   options: {
-    backend: backendOption(),
+    ...backendOptions(),
     large: flag("also the cases that need gigabytes"),
+    timeout: withDefault(
+      integer("S", "seconds after which a case counts as hanging, and fails", 1, 86_400),
+      300,
+    ),
     only: optional(text("TEXT", "only cases whose id contains this, for instance experts-backward/bf16")),
   },
   notes: [
     "Every backend is held to the same cases and tolerances; a case is skipped only for a capability that the " +
       "backend declares not to have, and that is told. The exit code is 1 if a case failed, and also if none ran.",
+    "A backend that hangs is told after --timeout; --only finds the case sooner.",
   ],
   async run(values, context) {
-    // Opened once for its choice and its reasons; the suite opens backends of its own.
-    const chosen = await openNamedBackend(values.backend, context);
-    const name = values.backend === "auto" ? chosen.name : resolveBackend(values.backend, context.io.cwd);
-    await chosen.dispose();
+    const named = await chosenProvider(values, context);
+    const provider = named ?? (await automaticProvider(values, context));
     const only = values.only;
     let done = 0;
     let failed = 0;
-    const report = await runConformance(() => openBackend(name), {
+    let told = named === undefined;
+    const opened: BackendProvider = {
+      name: provider.name,
+      probe: (options) => provider.probe(options),
+      async open(options) {
+        const backend = await openBackend(provider.name, {
+          providers: [provider],
+          options: { [provider.name]: options },
+        });
+        if (!told) context.say(`backend ${backend.name} on ${backend.device}`);
+        told = true;
+        return backend;
+      },
+    };
+    const report = await runConformance(opened, {
       required: true,
+      caseMilliseconds: 1000 * values.timeout,
       large: values.large,
       filter: only === undefined ? undefined : (id) => id.includes(only),
       signal: context.signal,
@@ -43,13 +61,22 @@ export const verify: Command = defineCommand({
         context.status.show(`${formatCount(done)} cases, ${failed} failed  ${result.id}`, "verify");
       },
     });
-    if (report.results.length === 0) {
+    const [first] = report.results;
+    if (first?.id === "open" && first.error !== undefined) throw first.error;
+    if (first === undefined) {
       throw new FlashMoeError("INVALID_ARGUMENT", `--only ${only}: no case has an id that contains it`);
     }
     context.report(describe(report), toJson(report));
     return report.ok ? 0 : 1;
   },
 });
+
+/** What auto takes: opened once for the choice and its reasons; the suite opens backends of its own. */
+async function automaticProvider(choice: BackendChoice, context: CommandContext): Promise<BackendProvider> {
+  const chosen = await openChosenBackend(choice, context);
+  await chosen.dispose();
+  return findProvider(chosen.name);
+}
 
 function describe(report: ConformanceReport): string {
   const header = ["", "passed", "failed", "skipped", "of tolerance", "time"];

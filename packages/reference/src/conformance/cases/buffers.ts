@@ -286,7 +286,8 @@ export const bufferCases: readonly ConformanceCase[] = [
         backend.write(value, Float32Array.of(-1000));
         doubled.push(backend.read(output));
       }
-      for (let n = 1; n <= 20; n++) checkEqual(`result ${n}`, (await doubled[n - 1])[0], 2 * n);
+      for (let n = 1; n <= 20; n++)
+        checkEqual(`read ${n} of 20, each called before the next write,`, (await doubled[n - 1])[0], 2 * n);
     },
   },
   {
