@@ -2,7 +2,7 @@
 //
 // Whole layer and routed part alone (router and experts), f32, forward, and forward with backward where a library has
 // gradients; 1 and 2 threads. Every library is in a process of its own; medians over the rounds. `sizes` are their
-// numbers, as in 0,2. Stores results/peers-wasm.json.
+// numbers, as in 0,2. Stores results/peers-wasm-node20.json, with the major version of Node, whose engine counts.
 import { ChildContender } from "./peers/child-contender.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { installPeers } from "./peers/install.mjs";
@@ -27,4 +27,5 @@ for (const size of sizes) {
   }
 }
 printComparison(sizes, rows, libraries[0]);
-storeComparison("peers-wasm", { rounds, versions, rows });
+const [major] = process.versions.node.split(".");
+storeComparison(`peers-wasm-node${major}`, { rounds, versions, rows });
