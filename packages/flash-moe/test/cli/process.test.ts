@@ -33,6 +33,22 @@ it("takes a backend that imports core from a folder where nothing is installed",
   expect(code).toBe(1);
 });
 
+it("says so when a backend never answers and keeps nothing running", async () => {
+  writeFileSync(
+    join(folder, "mine.mjs"),
+    `export default {
+      name: "mine",
+      probe: async () => ({ available: true, device: "x" }),
+      open: () => new Promise(() => {}),
+    };`,
+  );
+  const { code, stderr } = await run(["bench", "--backend", "./mine.mjs"], folder);
+  expect(stderr).toContain(
+    "flash-moe: the backend left a promise unsettled, with nothing under way to settle it\n",
+  );
+  expect(code).toBe(13);
+});
+
 it("exits as it says: 0 done, 1 an error with a code, 2 a command line that cannot be parsed", async () => {
   expect(await run(["--version"], folder)).toMatchObject({ code: 0, stderr: "" });
   const missing = await run(["run", "--checkpoint", "no", "--input", "no", "--output", "out"], folder);
