@@ -1,7 +1,7 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
-import { itOnAdapter, openBackend, openDevice } from "./helpers/open.js";
+import { bareAdapter, itOnAdapter, openBackend, openDevice } from "./helpers/open.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -133,6 +133,21 @@ it("refuses limits that are none", async () => {
   for (const memoryLimitBytes of [-1, 0.5, Number.POSITIVE_INFINITY]) {
     expect(await codeOf(() => webgpu.open({ memoryLimitBytes }))).toBe("INVALID_ARGUMENT");
   }
+});
+
+itOnAdapter("asks for all that the adapter can bind, not for what every device can", async () => {
+  let opened!: GPUDevice;
+  const adapter = await bareAdapter((device) => {
+    opened = device;
+  });
+  const backend = await openBackend({ adapter });
+  for (const name of ["maxBufferSize", "maxStorageBufferBindingSize"] as const) {
+    expect(opened.limits[name], name).toBe(adapter.limits[name]);
+  }
+  const { maxOperandBytes } = backend.capabilities;
+  // Less what a driver may pad its largest buffer by.
+  expect(adapter.limits.maxStorageBufferBindingSize - maxOperandBytes!).toBeLessThanOrEqual(512);
+  await backend.dispose();
 });
 
 itOnAdapter("keeps to a memory limit that it is given", async () => {

@@ -49,6 +49,7 @@ const selections: readonly RouterVariant[] = [
   { name: "one-token", tokens: 1, keys: [33, 65], topK: 64 },
   { name: "many-tokens", tokens: 1031, keys: [12, 10], topK: 5 },
   { name: "paper-size", tokens: 2, keys: [320, 320], topK: 512 },
+  { name: "paper-size-largest-k", tokens: 1, keys: [320, 320], topK: 4096 },
   { name: "million-experts", tokens: 3, keys: [1024, 1024], topK: 33 },
   { name: "widest-axes", tokens: 2, keys: [4096, 4096], topK: 16 },
   { name: "widest-axes-large-k", tokens: 1, keys: [4096, 4096], topK: 300 },
@@ -163,6 +164,7 @@ const gradients: readonly RouterVariant[] = [
   { name: "all-experts", tokens: 5, keys: [7, 9], topK: 63 },
   { name: "no-tokens", tokens: 0, keys: [5, 7], topK: 3 },
   { name: "paper-size", tokens: 2, keys: [320, 320], topK: 512 },
+  { name: "paper-size-largest-k", tokens: 1, keys: [320, 320], topK: 4096 },
   { name: "widest-axes", tokens: 2, keys: [4096, 4096], topK: 16 },
   {
     name: "peaked",
