@@ -3,8 +3,13 @@
 //
 // Writes cuda.json, and for each case a file of its tensors and of what was computed: cuda_peers.py measures others on
 // the same tensors and compares.
-import { mkdirSync, writeFileSync } from "node:fs";
+//
+// A case that loses the device leaves a CUDA context that only the end of its process clears: what comes after it runs
+// in a new one, which is told by --after NAME.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { cuda } from "@flash-moe/backend-cuda";
 import { forwardFloor, nameOf, sizes } from "./cuda/cases.mjs";
@@ -20,6 +25,7 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "1" },
     device: { type: "string", default: "0" },
     binary: { type: "string" },
+    after: { type: "string" },
   },
 });
 const cases = sizes[/** @type {keyof typeof sizes} */ (options.sizes)];
@@ -35,21 +41,40 @@ const tiny = options.sizes === "tiny";
 const flushBytes = tiny ? 2 ** 16 : 2 ** 29;
 
 let device = "";
-const rates = await withBackend((backend) => measureRates(backend, tiny ? 64 : 8192, flushBytes));
-/** @type {object[]} */
-const rows = [];
+const file = join(out, "cuda.json");
+const { after } = options;
+/** @type {{ rates: import("./cuda/cases.mjs").Rates, rows: { name: string, error?: string }[] }} */
+const { rates, rows } =
+  after === undefined
+    ? { rates: await withBackend((backend) => measureRates(backend, tiny ? 64 : 8192, flushBytes)), rows: [] }
+    : JSON.parse(readFileSync(file, "utf8"));
+let reached = after === undefined;
 for (const size of cases) {
   const name = nameOf(size);
+  if (!reached) {
+    reached = name === after;
+    continue;
+  }
   if (!name.includes(options.only)) continue;
   process.stderr.write(`${name}\n`);
+  let lost = false;
   try {
     rows.push(await withBackend((backend) => run(backend, size, name)));
   } catch (error) {
     rows.push({ name, ...size, error: error instanceof Error ? error.message : String(error) });
+    process.stderr.write(`  ${rows.at(-1)?.error}\n`);
+    lost = error instanceof Error && "code" in error && error.code === "DEVICE_LOST";
   }
   // After each: a run that is cut short leaves what it has.
   const result = { device, node: process.version, rates, rows };
-  writeFileSync(join(out, "cuda.json"), `${JSON.stringify(result, undefined, 2)}\n`);
+  writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`);
+  if (!lost) continue;
+  const given = process.argv.slice(2);
+  const at = given.indexOf("--after");
+  if (at >= 0) given.splice(at, 2);
+  const script = fileURLToPath(import.meta.url);
+  spawnSync(process.execPath, [script, ...given, "--after", name], { stdio: "inherit" });
+  process.exit(1);
 }
 process.exitCode = rows.some((row) => "error" in row) ? 1 : 0;
 

@@ -5,6 +5,6 @@ const binary = process.env.FLASH_MOE_BUNDLE_BINARY || undefined;
 
 export default {
   name: "cuda",
-  probe: () => cuda.probe({ binary }),
+  probe: (options = {}) => cuda.probe({ binary, ...options }),
   open: (options = {}) => cuda.open({ binary, ...options }),
 };

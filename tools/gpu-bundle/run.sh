@@ -19,7 +19,8 @@ Stages, in this order if none is named; each goes on when another fails:
 
 Options:
   --out DIR          results: a JSON file and a log for each stage, summary.json (default: ./results)
-  --limit SECONDS    for each stage (default: 540)
+  --limit SECONDS    for each stage (default: 540; bench has three of them)
+  --budget SECONDS   for all of them together: what it leaves no time for is skipped (default: none)
   --seconds S        for each measurement (default: 1)
   --only TEXT        only benchmark cases whose name has this in it
   --flash-moe DIR    a clone of upstream's flash-moe, for peers
@@ -33,11 +34,16 @@ TEXT
 }
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-out=$PWD/results limit=540 seconds=1 only= flash= omni= python=python3 more= require= stages=
+out=$PWD/results limit=540 budget= seconds=1 only= flash= omni= python=python3 more= require= stages=
 while [ $# -gt 0 ]; do
+  case $1 in
+    --require-gpu | -h | --help) ;;
+    --*) [ $# -gt 1 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; } ;;
+  esac
   case $1 in
     --out) out=$2; shift ;;
     --limit) limit=$2; shift ;;
+    --budget) budget=$2; shift ;;
     --seconds) seconds=$2; shift ;;
     --only) only=$2; shift ;;
     --flash-moe) flash=$2; shift ;;
@@ -50,6 +56,11 @@ while [ $# -gt 0 ]; do
     *) stages="$stages $1" ;;
   esac
   shift
+done
+for number in "$limit" "${budget:-1}"; do
+  case $number in
+    '' | 0 | *[!0-9]*) echo "run.sh: --limit and --budget take whole seconds" >&2; exit 2 ;;
+  esac
 done
 all="info cpu conformance repeatability goldens training sanitizer bench cuda peers webgpu"
 for stage in $stages; do
@@ -95,33 +106,54 @@ binary=
 [ -f "$place/flash_moe_cuda.node" ] && binary=$place/flash_moe_cuda.node
 export FLASH_MOE_BUNDLE_BINARY="$binary"
 
-limited() {
-  if command -v timeout >/dev/null 2>&1; then timeout -k 10 "$limit" "$@"; else "$@"; fi
+started=$(date +%s)
+# Seconds that a stage may take now; none, or nearly none, where the budget is spent.
+allowed() {
+  [ -n "$budget" ] || { echo "$limit"; return; }
+  rest=$((budget - $(date +%s) + started))
+  [ "$rest" -lt "$limit" ] && echo "$rest" || echo "$limit"
+}
+limited() { # seconds command...
+  most=$1
+  shift
+  if command -v timeout >/dev/null 2>&1; then timeout -k 10 "$most" "$@"; else "$@"; fi
 }
 
 # Runs a stage's command with its standard output in STAGE.json; the rest goes to STAGE.log.
 status_file=$out/stages.txt
 : >"$status_file"
 note() { # stage status seconds reason
-  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$status_file"
-  echo "$1: $2${4:+ ($4)}, $3 s"
+  reason=$(printf '%s' "$4" | tr '\t\n' '  ')
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$reason" >>"$status_file"
+  echo "$1: $2${reason:+ ($reason)}, $3 s"
+  # After each: a run that is cut short leaves what it has.
+  summary >/dev/null 2>&1
+}
+summary() {
+  "$node" "$app/summary.mjs" "$out" "$place/origin.json" "$gpu" ${require:+--require-gpu}
 }
 stage() { # name command...
-  name=$1
+  stage=$1
   shift
+  seconds_left=$(allowed)
+  if [ "$seconds_left" -lt 5 ]; then
+    note "$stage" skipped 0 "no time is left of the $budget s of --budget"
+    return
+  fi
   began=$(date +%s)
-  limited "$@" >"$out/$name.json" 2>"$out/$name.log"
+  limited "$seconds_left" "$@" >"$out/$stage.json" 2>"$out/$stage.log"
   code=$?
   took=$(($(date +%s) - began))
   case $code in
-    0) note "$name" passed "$took" "" ;;
-    3) note "$name" skipped "$took" "$(tail -n 1 "$out/$name.log")" ;;
-    124 | 137) note "$name" failed "$took" "it ran past its limit of $limit s" ;;
-    *) note "$name" failed "$took" "exit code $code; $(tail -n 1 "$out/$name.log" | cut -c1-200)" ;;
+    0) note "$stage" passed "$took" "" ;;
+    3) note "$stage" skipped "$took" "$(tail -n 1 "$out/$stage.log")" ;;
+    124 | 137) note "$stage" failed "$took" "it ran past its limit of $seconds_left s" ;;
+    *) note "$stage" failed "$took" "exit code $code; $(tail -n 1 "$out/$stage.log" | cut -c1-200)" ;;
   esac
 }
 
-gpu=$("$node" "$app/device.mjs" 2>"$out/device.log")
+gpu=$(limited 60 "$node" "$app/device.mjs" 2>"$out/device.log")
+[ -n "$gpu" ] || [ -s "$out/device.log" ] || echo "the driver does not answer" >"$out/device.log"
 [ -n "$gpu" ] && echo "GPU: $gpu" || echo "no GPU: $(cat "$out/device.log")"
 
 needs_gpu() {
@@ -151,7 +183,7 @@ for name in $stages; do
         unseen=
         if [ -z "$more" ] && has_torch any; then
           unseen=$out/unseen
-          limited "$python" "$app/unseen.py" "$app/goldens" "$unseen" >"$out/unseen.log" 2>&1 || unseen=
+          limited "$limit" "$python" "$app/unseen.py" "$app/goldens" "$unseen" >"$out/unseen.log" 2>&1 || unseen=
         fi
         stage goldens "$node" "$app/goldens.mjs" --backend cuda --folder "$app/goldens/data" \
           ${unseen:+--folder "$unseen"} ${more:+--folder "$more"}
@@ -166,12 +198,16 @@ for name in $stages; do
         if [ -z "$tool" ]; then
           note sanitizer skipped 0 "there is no compute-sanitizer"
         else
-          stage sanitizer "$node" "$app/sanitizer.mjs" "$tool" "$limit"
+          stage sanitizer "$node" "$app/sanitizer.mjs" "$tool" "$(allowed)"
         fi
       fi
       ;;
     bench)
-      needs_gpu bench && stage bench "$node" "$app/bench.mjs" "$flash_moe" cuda "$seconds" upstream decode prefill
+      if needs_gpu bench; then
+        for preset in decode upstream prefill; do
+          stage "bench-$preset" "$node" "$app/bench.mjs" "$flash_moe" cuda "$seconds" "$preset"
+        done
+      fi
       ;;
     cuda)
       needs_gpu cuda && stage cuda-run "$node" "$app/benchmarks/cuda.mjs" --out "$out" --seconds "$seconds" \
@@ -195,4 +231,4 @@ for name in $stages; do
   esac
 done
 
-"$node" "$app/summary.mjs" "$out" "$place/origin.json" "$gpu" ${require:+--require-gpu}
+summary
