@@ -22,9 +22,10 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
-process.on("exit", (exitCode) => {
-  // Node's own code for it: a promise that nothing will settle any more.
-  if (exitCode !== 13) return;
+let done = false;
+process.on("beforeExit", () => {
+  // Nothing is under way any more; Node ends with 13, and without a word.
+  if (done) return;
   process.stderr.write(
     "flash-moe: the backend left a promise unsettled, with nothing under way to settle it\n",
   );
@@ -38,4 +39,5 @@ const code = await runCommandLine(process.argv.slice(2), {
   cwd: process.cwd(),
   signal: interruption.signal,
 });
+done = true;
 process.exitCode = code === exitCodes.SIGINT ? (interruptedCode ?? code) : code;
