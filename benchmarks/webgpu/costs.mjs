@@ -1,5 +1,7 @@
 // What a layer costs besides time, by the backend's own counting: compilation, dispatches, memory.
 import { webgpu } from "@flash-moe/backend-webgpu";
+import { AtomicExperts, SharedMlp, SparseFfn } from "@flash-moe/ffn";
+import { CartesianRouter } from "@flash-moe/router";
 import { AdamW, estimateMemory, FlashMoE } from "flash-moe";
 
 /** @typedef {import("../peers/problem.mjs").Size} Size */
@@ -21,7 +23,7 @@ async function measureMode(gpu, passes, size, mode) {
   const intermediateSize = 2 * hiddenSize;
   const options = { hiddenSize, intermediateSize, keysX: keys, keysY: keys, topK, norm: "none" };
   const backend = await webgpu.open({ gpu });
-  const layer = await FlashMoE.create(backend, options);
+  const layer = zeroLayer(backend, options);
   const x = backend.zeros([tokens, hiddenSize]);
   await backend.sync();
 
@@ -56,6 +58,32 @@ async function measureMode(gpu, passes, size, mode) {
     activationBytes,
     peakOfThese: peakBytes / (tableBytes + activationBytes),
   };
+}
+
+/** A layer whose weights are zero: nothing that is counted here depends on them. */
+function zeroLayer(backend, { hiddenSize, intermediateSize, keysX, keysY, topK, norm }) {
+  const zeros = (/** @type {number[]} */ ...shape) => backend.zeros(shape);
+  const numExperts = keysX * keysY;
+  return new FlashMoE(
+    new CartesianRouter(
+      { hiddenSize, keysX, keysY, topK, norm, normalizeWeights: false },
+      { weight: zeros(keysX + keysY, hiddenSize) },
+    ),
+    new SparseFfn(
+      new AtomicExperts(
+        { hiddenSize, numExperts, activation: "silu" },
+        { down: zeros(numExperts, hiddenSize), up: zeros(numExperts, hiddenSize) },
+      ),
+      new SharedMlp(
+        { hiddenSize, intermediateSize, activation: "silu" },
+        {
+          gate: zeros(intermediateSize, hiddenSize),
+          up: zeros(intermediateSize, hiddenSize),
+          down: zeros(hiddenSize, intermediateSize),
+        },
+      ),
+    ),
+  );
 }
 
 /** Counts what is dispatched until `stop`. */
