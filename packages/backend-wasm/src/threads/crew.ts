@@ -45,6 +45,8 @@ export class Crew {
   /** Of the calling thread, where it helps. */
   #hands: Hands | undefined;
   #helping = false;
+  /** The last signal that was asked for and has not come. */
+  #signal: number | undefined;
   #lastId = refillId;
   #holds = false;
   /** Why a worker has ended, once one has. */
@@ -97,7 +99,10 @@ export class Crew {
 
   /** Resolves when everything that was submitted before is done. */
   async finish(): Promise<void> {
-    await this.#ask(signal);
+    await this.#ask((id) => {
+      this.#signal = id;
+      return signal(id);
+    });
   }
 
   /** A copy of memory, as it is when everything that was submitted before is done. */
@@ -166,6 +171,8 @@ export class Crew {
       const until = Date.now() + helpMilliseconds;
       try {
         const helped = this.#queue.help(hands, longestTask, () => Date.now() < until);
+        // Sooner than the message that says so.
+        if (this.#signal !== undefined && this.#queue.idle) this.#receive({ id: this.#signal });
         idle = helped ? 0 : idle + 1;
       } catch (error) {
         this.#endedBy(String(error));
@@ -216,6 +223,7 @@ export class Crew {
   #receive(message: WorkerMessage): void {
     if (this.#closed) return;
     this.deliverReport();
+    if (message.id === this.#signal) this.#signal = undefined;
     if (message.id === refillId) this.#queue.refill();
     else {
       const answer = this.#answers.get(message.id!);
