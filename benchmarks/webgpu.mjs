@@ -4,8 +4,10 @@
 // own device of the same adapter. In Chromium, all in one page: TensorFlow.js, on its own device of the same adapter.
 // Whole layer and routed part alone (router and experts), f32, forward, and forward with backward where a library has
 // gradients. What a layer costs besides time comes first: compilation, dispatches, memory. `sizes` are numbers from 0 on,
-// 0,2 for the first and the third. Stores results/peers-webgpu.json, size by size.
+// 0,2 for the first and the third. Stores results/peers-webgpu.json, size by size; what it says of others stays.
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { describeCommit } from "./machine.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { flashMoeRunner } from "./peers/flash-moe.mjs";
 import { installPeers } from "./peers/install.mjs";
@@ -34,7 +36,8 @@ const { gpu, passes } = startDawn();
 const { webgpu } = await import("@flash-moe/backend-webgpu");
 
 const costs = [];
-for (const size of sizes) costs.push(await measureCosts(gpu, passes, size));
+for (const size of sizes)
+  costs.push({ ...(await measureCosts(gpu, passes, size)), commit: describeCommit() });
 printTable(tableOfCosts(costs));
 
 const rows = [];
@@ -59,10 +62,23 @@ for (const size of sizes) {
   browserDevice = page.device;
   rows.push(...(await compareLibraries(size, { runtime: "Chromium" }, page.contenders, rounds)));
   await page.close();
-  storeComparison("peers-webgpu", { rounds, device, browserDevice, versions, costs, rows });
+  storeComparison("peers-webgpu", { device, browserDevice, versions, ...withOthers() });
 }
 printComparison(sizes, rows, ours);
 process.exit();
+
+/** What was measured so far, and what the file says of sizes that were not. */
+function withOthers() {
+  const file = new URL("results/peers-webgpu.json", import.meta.url);
+  const before = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : { costs: [], rows: [] };
+  const numberOf = ({ tokens }) => allSizes.findIndex((size) => size.tokens === tokens);
+  const merge = (old, measured) => {
+    const kept = old.filter((row) => !measured.some((other) => numberOf(other) === numberOf(row)));
+    return [...kept, ...measured].sort((a, b) => numberOf(a) - numberOf(b));
+  };
+  const told = rows.map((row) => ({ ...row, rounds, commit: describeCommit() }));
+  return { costs: merge(before.costs, costs), rows: merge(before.rows, told) };
+}
 
 /** One Dawn for flash-moe and jax-js, which looks for it where a browser has it. */
 function startDawn() {
