@@ -75,7 +75,8 @@ it("runs a layer forward and backward on WebGPU, as the oracle would, and says t
 it("stays responsive while its worker computes", async () => {
   await withPage(async (page) => {
     await chooseBackend(page, "reference", /float64/);
-    await fillLayer(page, { keysX: 64, keysY: 64, topK: 16, tokens: 256, hiddenSize: 128 }, "f32");
+    // Seconds of work: more than it can finish meanwhile, also where this process gets less of the machine than the page.
+    await fillLayer(page, { keysX: 64, keysY: 64, topK: 16, tokens: 1024, hiddenSize: 256 }, "f32");
     const frames = await countFrames(page);
     const run = page.locator("#layer-run");
     await run.click();
