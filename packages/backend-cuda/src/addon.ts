@@ -16,7 +16,7 @@ export interface Addon {
   decodeCall(op: number, block: Float64Array): Record<string, unknown>;
 }
 
-export const interfaceVersion = 1;
+export const interfaceVersion = 2;
 
 interface DriverReport {
   /** Why nothing can be opened; empty if something can. */
@@ -61,10 +61,21 @@ export interface NativeDevice {
   /** From now on every kernel is timed. */
   startTiming(): void;
   stopTiming(): Promise<Outcome & { readonly kernels: readonly KernelTime[] }>;
+  /** What the model of costs expected of each way of the ops since `startTiming`. */
+  expectations(): readonly ExpectedTime[];
+  /** How ops go from now on: native/runtime/tuning.h. */
+  tune(text: string): void;
   /** Makes the device be lost. */
   lose(reason: string): void;
   /** Waits for what is in flight, and frees everything that is on the device. */
   dispose(): void;
+}
+
+/** What the model that an op's way is chosen by expects of one of them; infinite where it is not possible. */
+export interface ExpectedTime {
+  readonly op: string;
+  readonly way: string;
+  readonly nanoseconds: number;
 }
 
 /** What became of the work that was enqueued before. */

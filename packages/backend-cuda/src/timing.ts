@@ -1,5 +1,5 @@
 import { type Backend, FlashMoeError } from "@flash-moe/core";
-import type { NativeDevice } from "./addon.js";
+import type { ExpectedTime, NativeDevice } from "./addon.js";
 import { toFlashMoeError } from "./native-error.js";
 
 const devices = new WeakMap<Backend, NativeDevice>();
@@ -21,6 +21,37 @@ export async function deviceMilliseconds(backend: Backend, work: () => void): Pr
     const { milliseconds } = await device.elapsed(start, device.mark());
     return milliseconds;
   });
+}
+
+/**
+ * For measuring: what the model of costs expects of each way in which an op that `work` enqueues could be done. The op
+ * takes the one that is expected to be the quickest.
+ */
+export async function expectedTimes(backend: Backend, work: () => void): Promise<readonly ExpectedTime[]> {
+  const device = deviceOf(backend);
+  return timed(async () => {
+    device.startTiming();
+    try {
+      work();
+    } finally {
+      await device.stopTiming();
+    }
+    return device.expectations();
+  });
+}
+
+/**
+ * For measuring: makes the ops of this backend go another way than the model of costs would choose, or gives the model
+ * other rates, such as "experts=dense dense_chunk=2048" (native/runtime/tuning.h has all of them); "" is as it was.
+ * INVALID_ARGUMENT for what is none of these; an op that cannot go the way then throws UNSUPPORTED.
+ */
+export function tune(backend: Backend, tuning: string): void {
+  const device = deviceOf(backend);
+  try {
+    device.tune(tuning);
+  } catch (error) {
+    throw toFlashMoeError(error);
+  }
 }
 
 function deviceOf(backend: Backend): NativeDevice {

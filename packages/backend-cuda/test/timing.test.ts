@@ -1,5 +1,6 @@
+import { expectedTimes, tune } from "@flash-moe/backend-cuda";
 import { timeKernels } from "@flash-moe/core";
-import { expect } from "vitest";
+import { describe, expect } from "vitest";
 import { itOnShim as it, openShim } from "./helpers/shim.js";
 
 it("names every kernel of an op, in order, and fails on ids out of range as any await does", async () => {
@@ -35,4 +36,104 @@ it("names every kernel of an op, in order, and fails on ids out of range as any 
   const error = await timeKernels(backend, forward(wrong)).catch((reason: unknown) => reason);
   expect(error).toMatchObject({ code: "INVALID_ARGUMENT" });
   await backend.dispose();
+});
+
+describe("a backend that is tuned", () => {
+  const size = { tokens: 40, hiddenSize: 256, numExperts: 64, topK: 8, activation: "silu" } as const;
+
+  async function experts() {
+    const backend = await openShim();
+    const numbers = (length: number) => Float32Array.from({ length }, (_, n) => Math.sin(n));
+    const table = (seed: number) =>
+      backend.upload(
+        numbers(64 * 256).map((value) => value * seed),
+        [64, 256],
+        "bf16",
+      );
+    const [states, down, up] = [backend.upload(numbers(40 * 256), [40, 256], "bf16"), table(0.1), table(0.2)];
+    const ids = backend.upload(
+      Int32Array.from({ length: 40 * 8 }, (_, n) => (n * 7) % 64),
+      [40, 8],
+    );
+    const weights = backend.upload(numbers(40 * 8), [40, 8]);
+    const output = backend.zeros([40, 256], "bf16");
+    const forward = () =>
+      backend.ops.expertsForward({
+        ...size,
+        hiddenStates: states.buffer,
+        down: down.buffer,
+        up: up.buffer,
+        ids: ids.buffer,
+        weights: weights.buffer,
+        output: output.buffer,
+      });
+    return { backend, forward, output };
+  }
+
+  it("goes the way that is asked for, with the same result, until it is no longer asked", async () => {
+    const { backend, forward, output } = await experts();
+    const kernelsOf = async () => (await timeKernels(backend, forward)).map(({ kernel }) => kernel);
+    const usual = await kernelsOf();
+    const expected = await output.read();
+    for (const [way, kernel] of [
+      ["fused", "expert_forward"],
+      ["sliced", "expert_rows_sum"],
+      ["dense", "expert_dense_gates"],
+    ]) {
+      tune(backend, `experts=${way}`);
+      expect(await kernelsOf()).toContain(kernel);
+      const found = await output.read();
+      // Sums of another order, rounded to bf16.
+      const largest = Math.max(...expected.map(Math.abs));
+      for (const [n, value] of found.entries())
+        expect(Math.abs(value - expected[n])).toBeLessThan(2 ** -7 * largest);
+    }
+    tune(backend, "experts=sliced dots_slices=1 sum_lanes=16");
+    expect(await kernelsOf()).toEqual(["expert_dots", "expert_rows_sum"]);
+    // Not a replay of a graph of before.
+    for (let run = 0; run < 3; run++) forward();
+    tune(backend, "");
+    expect(await kernelsOf()).toEqual(usual);
+    tune(backend, "experts=sliced dots_slices=4 dots_lanes=8");
+    expect(await kernelsOf()).toEqual([...new Array(4).fill("expert_dots"), "expert_rows_sum"]);
+    await backend.dispose();
+  });
+
+  it("tells what each way is expected to take, by the rates that it is given", async () => {
+    const { backend, forward } = await experts();
+    const expected = async () =>
+      new Map((await expectedTimes(backend, forward)).map(({ way, nanoseconds }) => [way, nanoseconds]));
+    const usual = await expected();
+    expect([...usual.keys()].slice(0, 3)).toEqual(["fused", "sliced", "dense"]);
+    for (const nanoseconds of usual.values()) expect(nanoseconds).toBeGreaterThan(0);
+    tune(backend, "launch=1");
+    for (const nanoseconds of (await expected()).values()) expect(nanoseconds).toBeGreaterThan(1e9);
+    await backend.dispose();
+  });
+
+  it("refuses what is no way, and an op what it cannot be", async () => {
+    const { backend } = await experts();
+    for (const text of ["experts=quick", "expert=fused", "dense_chunk=-1", "pieces=", "tiles"]) {
+      expect(() => tune(backend, text)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
+    }
+    tune(backend, "experts=fused");
+    const floats = (length: number) => backend.alloc("f32", length);
+    // Rows of 12 bytes.
+    expect(() =>
+      backend.ops.expertsForward({
+        tokens: 1,
+        hiddenSize: 3,
+        numExperts: 2,
+        topK: 1,
+        activation: "silu",
+        hiddenStates: floats(3),
+        down: floats(6),
+        up: floats(6),
+        ids: backend.alloc("i32", 1),
+        weights: floats(1),
+        output: floats(3),
+      }),
+    ).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
+    await backend.dispose();
+  });
 });

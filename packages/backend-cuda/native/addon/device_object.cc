@@ -55,6 +55,8 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::elapsed>("elapsed"),
                          InstanceMethod<&DeviceObject::start_timing>("startTiming"),
                          InstanceMethod<&DeviceObject::stop_timing>("stopTiming"),
+                         InstanceMethod<&DeviceObject::expectations>("expectations"),
+                         InstanceMethod<&DeviceObject::tune>("tune"),
                          InstanceMethod<&DeviceObject::lose>("lose"),
                          InstanceMethod<&DeviceObject::dispose>("dispose"),
                      });
@@ -215,6 +217,25 @@ Napi::Value DeviceObject::stop_timing(const Napi::CallbackInfo& info) {
       finish(completion);
     });
   });
+}
+
+Napi::Value DeviceObject::expectations(const Napi::CallbackInfo&) {
+  Napi::Array expected = Napi::Array::New(env_);
+  for (const ExpectedTime& time : device_->expectations()) {
+    Napi::Object entry = Napi::Object::New(env_);
+    entry.Set("op", time.op);
+    entry.Set("way", time.way);
+    entry.Set("nanoseconds", time.nanoseconds);
+    expected.Set(expected.Length(), entry);
+  }
+  return expected;
+}
+
+// (text)
+Napi::Value DeviceObject::tune(const Napi::CallbackInfo& info) {
+  guarded(env_, [&] { device_->tune(parse_tuning(info[0].As<Napi::String>().Utf8Value())); });
+  publish_memory();
+  return env_.Undefined();
 }
 
 // (reason)

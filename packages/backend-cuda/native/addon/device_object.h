@@ -30,6 +30,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value elapsed(const Napi::CallbackInfo& info);
   Napi::Value start_timing(const Napi::CallbackInfo& info);
   Napi::Value stop_timing(const Napi::CallbackInfo& info);
+  Napi::Value expectations(const Napi::CallbackInfo& info);
+  Napi::Value tune(const Napi::CallbackInfo& info);
   Napi::Value lose(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

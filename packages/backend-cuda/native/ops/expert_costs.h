@@ -25,17 +25,20 @@ struct DeviceRates {
   double tensor, plain;
   int multiprocessors;
   // Seconds from one launch to the next of a stream, with the tail of a grid.
-  static constexpr double launch = 3e-6;
+  double launch;
 
   explicit DeviceRates(const DeviceLimits& limits) {
     const int generation = limits.compute_capability / 10;
     const bool server = limits.compute_capability % 10 == 0;
     multiprocessors = limits.multiprocessors;
-    cache_bytes = 0.5 * static_cast<double>(limits.l2_bytes);
-    memory = !server ? 0.8e12 : generation >= 10 ? 7e12 : generation == 9 ? 4e12 : 1.7e12;
-    cache = 42e9 * multiprocessors;
-    tensor = !server ? 0.7e12 : generation >= 9 ? 4e12 : 2.3e12;
-    plain = generation >= 9 || !server ? 0.35e12 : 0.15e12;
+    const Tuning& tuned = limits.tuning;
+    const auto rate = [](double measured, double usual) { return measured > 0 ? measured : usual; };
+    cache_bytes = rate(tuned.cache_share, 0.5) * static_cast<double>(limits.l2_bytes);
+    memory = rate(tuned.memory, !server ? 0.8e12 : generation >= 10 ? 7e12 : generation == 9 ? 4e12 : 1.7e12);
+    cache = rate(tuned.cache, 42e9 * multiprocessors);
+    tensor = rate(tuned.tensor, !server ? 0.7e12 : generation >= 9 ? 4e12 : 2.3e12);
+    plain = rate(tuned.plain, generation >= 9 || !server ? 0.35e12 : 0.15e12);
+    launch = rate(tuned.launch, 3e-6);
   }
 };
 
@@ -58,19 +61,19 @@ inline double gather_seconds(const DeviceRates& rates, const ExpertSizes& sizes,
 // expert_dots in `slices` launches: each reads the ids again and adds to the dots.
 inline double dots_seconds(const DeviceRates& rates, const ExpertSizes& sizes, int slices) {
   const double list = sizes.pairs * 12 / rates.cache;
-  return slices * (gather_seconds(rates, sizes, sizes.row_bytes() / slices) + list + DeviceRates::launch);
+  return slices * (gather_seconds(rates, sizes, sizes.row_bytes() / slices) + list + rates.launch);
 }
 
 // expert_rows_sum with blocks of `bytes` of a row.
 inline double rows_sum_seconds(const DeviceRates& rates, const ExpertSizes& sizes, double bytes) {
   const double slices = std::max(1.0, sizes.row_bytes() / bytes);
   const double list = sizes.pairs * 12 / rates.cache;
-  return slices * (gather_seconds(rates, sizes, std::min(bytes, sizes.row_bytes())) + list) + DeviceRates::launch;
+  return slices * (gather_seconds(rates, sizes, std::min(bytes, sizes.row_bytes())) + list) + rates.launch;
 }
 
 // expert_forward: both rows of a pair at once.
 inline double fused_seconds(const DeviceRates& rates, const ExpertSizes& sizes) {
-  return gather_seconds(rates, sizes, 2 * sizes.row_bytes()) + DeviceRates::launch;
+  return gather_seconds(rates, sizes, 2 * sizes.row_bytes()) + rates.launch;
 }
 
 // How many slices of columns expert_dots goes over: the fewest of the cheapest, each whole in `step_bytes`.
@@ -87,7 +90,7 @@ inline double product_seconds(const DeviceRates& rates, double rate, double rows
                               double tile) {
   const double tiles = std::ceil(rows / tile) * std::ceil(columns / tile);
   const double waves = std::max(1.0, tiles / rates.multiprocessors);
-  return waves * 2 * tile * tile * inner / rate + DeviceRates::launch;
+  return waves * 2 * tile * tile * inner / rate + rates.launch;
 }
 
 }  // namespace flash_moe

@@ -34,8 +34,11 @@ struct DensePlan {
       return ceil_div(tokens, size) * std::min(ceil_div(call.hidden_size, size), ceil_div(call.num_experts, size));
     };
     tile = tiles_of(128) >= processors / 2 ? 128 : 64;
+    if (limits.tuning.dense_tile > 0) tile = limits.tuning.dense_tile > 64 ? 128 : 64;
     tiles = ceil_div(call.num_experts, tile);
-    const int64_t cached = static_cast<int64_t>(limits.l2_bytes) / 2 / (tokens * element);
+    const int64_t cached = limits.tuning.dense_chunk > 0
+                               ? static_cast<int64_t>(limits.tuning.dense_chunk)
+                               : static_cast<int64_t>(limits.l2_bytes) / 2 / (tokens * element);
     chunk = std::min(round_up(std::max<int64_t>(cached, 1024), 128), tiles * tile);
     // Two blocks to a multiprocessor; of the numbers that fill the last round as well, the smallest.
     const int64_t output_tiles = ceil_div(tokens, tile) * ceil_div(call.hidden_size, tile);
@@ -71,7 +74,7 @@ double dense_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call)
                                      static_cast<double>(plan.share_experts), tile);
   const ExpertSizes sizes = expert_sizes(call);
   const double tables = 2 * sizes.experts * sizes.row_bytes() / rates.memory;
-  const double list = sizes.pairs * 24 / rates.cache + 2 * DeviceRates::launch;
+  const double list = sizes.pairs * 24 / rates.cache + 2 * rates.launch;
   return blocks * std::max(chunks * (gates + sum), tables) + list;
 }
 

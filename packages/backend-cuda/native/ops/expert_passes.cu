@@ -16,11 +16,25 @@ ColumnSlices choose_slices(const DeviceLimits& limits, const ExpertsShape& shape
   const DeviceRates rates(limits);
   const ExpertSizes sizes = expert_sizes(shape);
   ColumnSlices slices{};
-  slices.dots = best_dots_slices(rates, sizes, 8 * 16);
+  const Tuning& tuned = limits.tuning;
+  slices.dots = tuned.dots_slices > 0 ? static_cast<int>(tuned.dots_slices) : best_dots_slices(rates, sizes, 8 * 16);
   slices.dots_lanes = sizes.row_bytes() / slices.dots <= 8 * 16 ? 8 : 16;
   const bool narrow = rows_sum_seconds(rates, sizes, 8 * 16) < rows_sum_seconds(rates, sizes, 16 * 16);
   slices.sum_lanes = narrow || sizes.row_bytes() <= 8 * 16 ? 8 : 16;
+  if (tuned.dots_lanes > 0) slices.dots_lanes = static_cast<int>(tuned.dots_lanes);
+  if (tuned.sum_lanes > 0) slices.sum_lanes = static_cast<int>(tuned.sum_lanes);
   return slices;
+}
+
+void explain_slices(Context& context, const ExpertsShape& shape) {
+  const DeviceRates rates(context.limits());
+  const ExpertSizes sizes = expert_sizes(shape);
+  for (int slices = 1; slices * 8 * 16 <= sizes.row_bytes() && slices <= 64; slices *= 2) {
+    context.expect("dots_slices=" + std::to_string(slices), dots_seconds(rates, sizes, slices));
+  }
+  for (const int lanes : {8, 16}) {
+    context.expect("sum_lanes=" + std::to_string(lanes), rows_sum_seconds(rates, sizes, lanes * 16));
+  }
 }
 
 ColumnSlices finest_slices(const ExpertsShape& shape) {

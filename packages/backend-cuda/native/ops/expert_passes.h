@@ -17,6 +17,8 @@ struct ColumnSlices {
 
 ExpertSizes expert_sizes(const ExpertsShape& shape);
 ColumnSlices choose_slices(const DeviceLimits& limits, const ExpertsShape& shape);
+// Tells the context what each number of slices of expert_dots and each width of expert_rows_sum is expected to take.
+void explain_slices(Context& context, const ExpertsShape& shape);
 // As many slices as there can be, for tests.
 ColumnSlices finest_slices(const ExpertsShape& shape);
 

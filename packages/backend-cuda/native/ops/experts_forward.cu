@@ -1,5 +1,8 @@
 #include "ops/experts_forward.h"
 
+#include <cmath>
+#include <limits>
+
 #include "kernels/expert_combine.cuh"
 #include "kernels/expert_forward.cuh"
 #include "ops/expert_dense.h"
@@ -19,6 +22,7 @@ bool can_fuse(const ExpertsForwardCall& call) {
 
 // Blocks to a token: one, or with few tokens as many as keep the device busy, each with work for all of its warps.
 int64_t fused_splits(const DeviceLimits& limits, const ExpertsForwardCall& call) {
+  if (limits.tuning.splits > 0) return std::min(static_cast<int64_t>(limits.tuning.splits), call.top_k);
   const int64_t wanted = 4 * limits.multiprocessors / call.tokens;
   return std::max<int64_t>(1, std::min(wanted, ceil_div(call.top_k, 8)));
 }
@@ -57,6 +61,18 @@ void sliced(Context& context, const ExpertsForwardCall& call) {
                        {call.up, dots.as<float>(), call.weights.as<float>(), call.addend, call.output});
 }
 
+constexpr ExpertsStrategy strategies[] = {ExpertsStrategy::fused, ExpertsStrategy::sliced, ExpertsStrategy::dense};
+const char* name_of(ExpertsStrategy strategy) { return experts_strategy_names[static_cast<int>(strategy)]; }
+
+ExpertsStrategy tuned_strategy(const DeviceLimits& limits, const ExpertsForwardCall& call) {
+  for (const ExpertsStrategy strategy : strategies) {
+    if (limits.tuning.experts != name_of(strategy)) continue;
+    if (std::isfinite(experts_forward_seconds(limits, call, strategy))) return strategy;
+  }
+  throw Failure("UNSUPPORTED", "tuning asks for the experts to be " + limits.tuning.experts +
+                                   ", which a call of these sizes cannot be");
+}
+
 double sliced_seconds(const DeviceRates& rates, const ExpertSizes& sizes) {
   return dots_seconds(rates, sizes, best_dots_slices(rates, sizes, 8 * 16)) +
          std::min(rows_sum_seconds(rates, sizes, 8 * 16), rows_sum_seconds(rates, sizes, 16 * 16));
@@ -64,18 +80,32 @@ double sliced_seconds(const DeviceRates& rates, const ExpertSizes& sizes) {
 
 }  // namespace
 
-ExpertsStrategy choose_experts_strategy(const DeviceLimits& limits, const ExpertsForwardCall& call) {
+double experts_forward_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call,
+                               ExpertsStrategy strategy) {
+  constexpr double never = std::numeric_limits<double>::infinity();
   const DeviceRates rates(limits);
   const ExpertSizes sizes = expert_sizes(call);
+  switch (strategy) {
+    case ExpertsStrategy::fused:
+      return can_fuse(call) ? fused_seconds(rates, sizes) : never;
+    case ExpertsStrategy::sliced:
+      return sliced_seconds(rates, sizes);
+    case ExpertsStrategy::dense:
+      return can_be_dense(limits, call) ? dense_seconds(limits, call) : never;
+  }
+  return never;
+}
+
+ExpertsStrategy choose_experts_strategy(const DeviceLimits& limits, const ExpertsForwardCall& call) {
+  if (!limits.tuning.experts.empty()) return tuned_strategy(limits, call);
   ExpertsStrategy best = ExpertsStrategy::sliced;
-  double seconds = sliced_seconds(rates, sizes);
-  const auto consider = [&](ExpertsStrategy strategy, double other) {
-    if (other >= seconds) return;
+  double seconds = experts_forward_seconds(limits, call, best);
+  for (const ExpertsStrategy strategy : {ExpertsStrategy::fused, ExpertsStrategy::dense}) {
+    const double other = experts_forward_seconds(limits, call, strategy);
+    if (other >= seconds) continue;
     best = strategy;
     seconds = other;
-  };
-  if (can_fuse(call)) consider(ExpertsStrategy::fused, fused_seconds(rates, sizes));
-  if (can_be_dense(limits, call)) consider(ExpertsStrategy::dense, dense_seconds(limits, call));
+  }
   return best;
 }
 
@@ -103,6 +133,12 @@ void experts_forward_by(Context& context, const ExpertsForwardCall& call, Expert
 
 void experts_forward(Context& context, const ExpertsForwardCall& call) {
   if (call.tokens == 0) return;
+  if (context.explains()) {
+    for (const ExpertsStrategy strategy : strategies) {
+      context.expect(name_of(strategy), experts_forward_seconds(context.limits(), call, strategy));
+    }
+    explain_slices(context, call);
+  }
   experts_forward_by(context, call, choose_experts_strategy(context.limits(), call));
 }
 

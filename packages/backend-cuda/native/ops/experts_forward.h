@@ -17,9 +17,14 @@ enum class ExpertsStrategy {
   dense,
 };
 
-// From sizes, dtype and device alone (expert_costs.h). `fused` and `dense` need rows of whole 16 bytes, `fused` rows of
+constexpr const char* experts_strategy_names[] = {"fused", "sliced", "dense"};
+
+// What the model expects (expert_costs.h); infinite where a strategy is not possible. `fused` and `dense` need rows of whole 16 bytes, `fused` rows of
 // at most 2,048 elements (f32: 1,024), `dense` experts that are few enough to count in shared memory (about 390,000 with
 // 100 KB of it, 900,000 with 227).
+double experts_forward_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call, ExpertsStrategy strategy);
+
+// The least of these: from sizes, dtype and device alone.
 ExpertsStrategy choose_experts_strategy(const DeviceLimits& limits, const ExpertsForwardCall& call);
 
 // The op by a given strategy, which must be a possible one.

@@ -68,6 +68,8 @@ FloatMatrix input_of(const MatrixProduct& p, int elements) {
 
 // How many pieces the inner sum is cut into when there are so many tiles: enough to fill the multiprocessors.
 int64_t piece_count(const Context& context, int64_t tiles, int64_t inner) {
+  const double tuned = context.limits().tuning.pieces;
+  if (tuned > 0) return std::max<int64_t>(1, std::min({static_cast<int64_t>(tuned), inner / 64, most_pieces}));
   const int64_t wanted = context.limits().multiprocessors / tiles;
   return std::max<int64_t>(1, std::min({wanted, inner / least_piece, most_pieces}));
 }
@@ -201,11 +203,24 @@ void by_tensor_cores(Context& context, const MatrixProduct& p) {
 }
 
 // Off until it has been measured: FLASH_MOE_WGMMA=1 turns it on where the machine code is there.
-bool may_use_wgmma(const Context& context) {
+bool wants_wgmma() {
   const char* const wanted = std::getenv("FLASH_MOE_WGMMA");
-  if (wanted == nullptr || std::strcmp(wanted, "1") != 0) return false;
+  return wanted != nullptr && std::strcmp(wanted, "1") == 0;
+}
+
+bool has_wgmma(const Context& context) {
   using Largest = TileProductWgmma<bf16, 128, Along::inner, Along::inner>;
   return context.limits().compute_capability == 90 && context.limits().shared_bytes_per_block >= Largest::shared_bytes;
+}
+
+// UNSUPPORTED where the tuned kernel is not one for such operands on this device.
+Tiles tuned_tiles(const Context& context, bool half) {
+  const std::string& wanted = context.limits().tuning.tiles;
+  if (wanted == "of_64") return Tiles::of_64;
+  if (wanted == "of_128") return Tiles::of_128;
+  if (!half) return Tiles::of_128;
+  if (!has_wgmma(context)) throw Failure("UNSUPPORTED", "tuning asks for tiles by wgmma, which needs a Hopper");
+  return wanted == "wgmma_128_by_64" ? Tiles::wgmma_128_by_64 : Tiles::wgmma_128_by_128;
 }
 
 }  // namespace
@@ -218,11 +233,12 @@ bool is_aligned(const void* data, DType dtype, int64_t stride, int elements) {
 }
 
 Tiles choose_tiles(const Context& context, int64_t rows, int64_t columns, bool half) {
+  if (!context.limits().tuning.tiles.empty()) return tuned_tiles(context, half);
   const int64_t multiprocessors = context.limits().multiprocessors;
   const auto rounds = [&](int64_t tile_rows, int64_t tile_columns) {
     return ceil_div(ceil_div(rows, tile_rows) * ceil_div(columns, tile_columns), multiprocessors);
   };
-  if (half && may_use_wgmma(context)) {
+  if (half && wants_wgmma() && has_wgmma(context)) {
     // A tile half as wide takes about 0.6 of the time.
     return 5 * rounds(128, 128) <= 3 * rounds(128, 64) ? Tiles::wgmma_128_by_128 : Tiles::wgmma_128_by_64;
   }
@@ -233,7 +249,9 @@ Tiles choose_tiles(const Context& context, int64_t rows, int64_t columns, bool h
 void multiply(Context& context, const MatrixProduct& p) {
   if (p.rows == 0 || p.columns == 0) return;
   const bool both_half = is_half(p.a.dtype) && is_half(p.b.dtype);
-  if (p.rows <= few_rows && !p.transpose_a && p.transpose_b && p.b.stride == p.inner) {
+  const std::string& tuned = context.limits().tuning.products;
+  const bool by_row = tuned.empty() ? p.rows <= few_rows : tuned == "rows";
+  if (by_row && !p.transpose_a && p.transpose_b && p.b.stride == p.inner) {
     if (p.b.dtype == DType::f32) return by_rows<float>(context, p);
     if (p.b.dtype == DType::f16) return by_rows<f16>(context, p);
     return by_rows<bf16>(context, p);

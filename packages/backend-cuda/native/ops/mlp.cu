@@ -136,7 +136,8 @@ void project_down(Context& context, const MlpForwardCall& call, int64_t first_to
 template <typename T>
 void forward(Context& context, const MlpForwardCall& call, int64_t most_scratch_bytes) {
   const int64_t units = call.intermediate_size;
-  const bool by_rows = call.tokens <= few_tokens;
+  const std::string& tuned = context.limits().tuning.products;
+  const bool by_rows = tuned.empty() ? call.tokens <= few_tokens : tuned == "rows";
   const int64_t row_bytes = std::max<int64_t>(1, units) * static_cast<int64_t>(by_rows ? sizeof(float) : sizeof(T));
   // Tokens do not meet, so the parts change no bit. Whole tiles of them.
   const int64_t part = std::max<int64_t>(128, most_scratch_bytes / row_bytes / 128 * 128);

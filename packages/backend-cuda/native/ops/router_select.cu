@@ -64,6 +64,7 @@ void bisect(Context& context, const RouterSelectForwardCall& call) {
 
 void router_select_forward(Context& context, const RouterSelectForwardCall& call) {
   if (call.tokens == 0) return;
+  if (context.limits().tuning.router == "bisect") return bisect(context, call);
   if (call.top_k <= 16) return launch_staircase<16>(context, call);
   if (call.top_k <= 32) return launch_staircase<32>(context, call);
   if (call.top_k <= staircase_limit) return launch_staircase<64>(context, call);

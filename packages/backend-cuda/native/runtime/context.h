@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "device/cuda.h"
 #include "runtime/failure.h"
+#include "runtime/tuning.h"
 
 namespace flash_moe {
 
@@ -17,6 +19,7 @@ struct DeviceLimits {
   size_t shared_bytes_per_block;
   // 10 * major + minor.
   int compute_capability;
+  Tuning tuning{};
 };
 
 class Context;
@@ -52,6 +55,9 @@ class Context {
   // Around each launch, where kernels are timed.
   virtual void launching(const char*) {}
   virtual void launched() {}
+  // Whether somebody wants to know what the model of costs expects of the ways that an op has; then `expect` is told.
+  virtual bool explains() const { return false; }
+  virtual void expect(const std::string& /*way*/, double /*seconds*/) {}
 
  protected:
   friend class Scratch;

@@ -96,6 +96,11 @@ class OpenDevice : public Device {
     if (timer_) timer_->end(stream_);
   }
 
+  bool explains() const override { return timer_ != nullptr; }
+  void expect(const std::string& way, double seconds) override {
+    expectations_.push_back({op_, way, seconds * 1e9});
+  }
+
   // Device
 
   const DeviceInfo& info() const override { return info_; }
@@ -215,7 +220,10 @@ class OpenDevice : public Device {
   }
 
   void start_timing() override {
-    guarded([&] { timer_ = std::make_shared<KernelTimer>(); });
+    guarded([&] {
+      timer_ = std::make_shared<KernelTimer>();
+      expectations_.clear();
+    });
   }
 
   void stop_timing(std::function<void(const Outcome&, const std::vector<KernelTime>&)> done) override {
@@ -224,6 +232,15 @@ class OpenDevice : public Device {
       settle([timer, done = std::move(done)](const Outcome& outcome) {
         done(outcome, outcome.failure || !timer ? std::vector<KernelTime>() : timer->times());
       });
+    });
+  }
+
+  const std::vector<ExpectedTime>& expectations() const override { return expectations_; }
+
+  void tune(const Tuning& tuning) override {
+    guarded([&] {
+      graphs_->clear();
+      limits_.tuning = tuning;
     });
   }
 
@@ -338,7 +355,7 @@ class OpenDevice : public Device {
 
   const DeviceInfo info_;
   const bool use_graphs_;
-  const DeviceLimits limits_;
+  DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
   uint32_t* id_errors_ = nullptr;
   // Page-locked; the waiter's tasks take turns in it.
@@ -351,6 +368,7 @@ class OpenDevice : public Device {
   std::unique_ptr<GraphCache> graphs_;
   std::unique_ptr<Waiter> waiter_;
   std::shared_ptr<KernelTimer> timer_;
+  std::vector<ExpectedTime> expectations_;
 
   // Of the op that runs.
   const char* op_ = "";

@@ -47,6 +47,13 @@ struct KernelTime {
   double nanoseconds;
 };
 
+// What the model of costs expects of one of the ways that an op has.
+struct ExpectedTime {
+  const char* op;
+  std::string way;
+  double nanoseconds;
+};
+
 // Called once, on the device's own waiting thread, in order of submission. Must not call the device.
 using Done = std::function<void(const Outcome&)>;
 
@@ -78,6 +85,11 @@ class Device : public Context {
   // From now on every kernel is timed, until `stop_timing`, whose callback gets the times in order.
   virtual void start_timing() = 0;
   virtual void stop_timing(std::function<void(const Outcome&, const std::vector<KernelTime>&)> done) = 0;
+
+  // Of the ops since `start_timing`, for each that is chosen by a model: what it expected.
+  virtual const std::vector<ExpectedTime>& expectations() const = 0;
+  // From now on: see runtime/tuning.h. Graphs are forgotten.
+  virtual void tune(const Tuning& tuning) = 0;
 
   // Why the device is lost, empty if it is not. From any thread.
   virtual std::string loss() const = 0;
