@@ -5,7 +5,7 @@
 // cut. In what follows `features` is the length of the slice, `leading` that of a stored row.
 
 import { F16, F32, load1, load4 } from "./simd";
-import { high64, low64 } from "./math";
+import { high64, join32, low64 } from "./math";
 import { bytesOf } from "./matmul";
 import { partLength } from "./tasks";
 
@@ -64,8 +64,7 @@ function normalizeOf<T>(
 }
 
 /**
- * The statistics of a batch: mean and biased variance into f32 [F], and the running ones moved towards them by
- * `momentum` (the variance by the unbiased one). `sums`: scratch, f64 [2 F].
+ * Mean and biased variance of a batch in f64, [F] each: `statistics`, [2 F], takes the means, then the variances.
  */
 function batchStatistics(
   tokens: usize,
@@ -73,36 +72,47 @@ function batchStatistics(
   leading: usize,
   dtype: i32,
   input: usize,
-  momentum: f64,
-  mean: usize,
-  variance: usize,
-  runningMean: usize,
-  runningVariance: usize,
-  sums: usize,
+  statistics: usize,
 ): void {
-  const count = <f64>tokens;
-  sumTokens(dtype, tokens, features, leading, input, 0, sums);
+  const variances = statistics + features * 8;
+  sumTokens(dtype, tokens, features, leading, input, 0, statistics);
+  divide(features, <f64>tokens, statistics);
+  // Centred on the f64 mean: on its f32 rounding, the variance would gain the square of the rounding.
+  sumTokens(dtype, tokens, features, leading, input, statistics, variances);
+  divide(features, <f64>tokens, variances);
+}
+
+function divide(count: usize, divisor: f64, numbers: usize): void {
+  for (let n: usize = 0; n < count; n++) store<f64>(numbers + n * 8, load<f64>(numbers + n * 8) / divisor);
+}
+
+/** batch, f32 [F] = value, f64 [F]; running, f32 [F], moves by `momentum` towards value * unbiased. */
+function storeStatistic(
+  features: usize,
+  value: usize,
+  unbiased: f64,
+  momentum: f64,
+  batch: usize,
+  running: usize,
+): void {
   for (let f: usize = 0; f < features; f++) {
-    const batch = load<f64>(sums + f * 8) / count;
-    // Centred on the f64 mean: on its f32 rounding, the variance would gain the square of the rounding.
-    store<f64>(sums + f * 8, batch);
-    store<f32>(mean + f * 4, <f32>batch);
-    const running = runningMean + f * 4;
-    store<f32>(running, <f32>((1 - momentum) * <f64>load<f32>(running) + momentum * batch));
+    const exact = load<f64>(value + f * 8);
+    const old = <f64>load<f32>(running + f * 4);
+    store<f32>(batch + f * 4, <f32>exact);
+    store<f32>(running + f * 4, <f32>((1 - momentum) * old + momentum * (exact * unbiased)));
   }
-  sumTokens(dtype, tokens, features, leading, input, sums, sums + features * 8);
+}
+
+/** rstd = 1 / sqrt(variance + epsilon), f64 [F], in place. */
+function reciprocalRoots(features: usize, epsilon: f64, variances: usize): void {
   for (let f: usize = 0; f < features; f++) {
-    const batch = load<f64>(sums + (features + f) * 8) / count;
-    store<f32>(variance + f * 4, <f32>batch);
-    const running = runningVariance + f * 4;
-    const unbiased = (batch * count) / (count - 1);
-    store<f32>(running, <f32>((1 - momentum) * <f64>load<f32>(running) + momentum * unbiased));
+    store<f64>(variances + f * 8, 1 / Math.sqrt(load<f64>(variances + f * 8) + epsilon));
   }
 }
 
 /**
  * input [T, F] in `dtype`, output the same in f32, statistics f32 [F]. With `runningMean`, in training: the statistics
- * of the batch are written and the running ones moved; without (0) they are read. `scratch`: 24 bytes a feature of a
+ * of the batch are written and the running ones moved; without (0) they are read. `scratch`: 32 bytes a feature of a
  * part, for each thread.
  */
 export function batchNormForward(
@@ -122,30 +132,69 @@ export function batchNormForward(
   task: usize,
   thread: usize,
 ): void {
-  const first = task * perTask;
+  const first = task * perTask * 4;
   const slice = partLength(features, perTask, task);
-  const sums = scratch + thread * perTask * 24;
-  const rstd = sums + perTask * 16;
-  const from = input + first * bytesOf(dtype);
-  const means = mean + first * 4;
-  const variances = variance + first * 4;
-  if (runningMean != 0) {
-    batchStatistics(
-      tokens,
-      slice,
-      features,
-      dtype,
-      from,
-      momentum,
-      means,
-      variances,
-      runningMean + first * 4,
-      runningVariance + first * 4,
-      sums,
-    );
+  const own = scratch + thread * perTask * 32;
+  const from = input + task * perTask * bytesOf(dtype);
+  mean += first;
+  variance += first;
+  output += first;
+  if (runningMean == 0) {
+    reciprocalDeviation(slice, variance, epsilon, own, 0, 0);
+    normalize(tokens, slice, features, dtype, from, mean, own, output);
+    return;
   }
-  reciprocalDeviation(slice, variances, epsilon, rstd, 0, 0);
-  normalize(tokens, slice, features, dtype, from, means, rstd, output + first * 4);
+  const variances = own + slice * 8;
+  batchStatistics(tokens, slice, features, dtype, from, own);
+  storeStatistic(slice, own, 1, momentum, mean, runningMean + first);
+  const unbiased = <f64>tokens / <f64>(tokens - 1);
+  storeStatistic(slice, variances, unbiased, momentum, variance, runningVariance + first);
+  reciprocalRoots(slice, epsilon, variances);
+  normalizeBatch(tokens, slice, features, dtype, from, own, variances, output);
+}
+
+/** As `normalize`, with mean and rstd in f64: the f32 rounding of a mean far from 0 would show in every output. */
+function normalizeBatch(
+  tokens: usize,
+  features: usize,
+  leading: usize,
+  dtype: i32,
+  input: usize,
+  mean: usize,
+  rstd: usize,
+  output: usize,
+): void {
+  if (dtype == F32) normalizeBatchOf<f32>(tokens, features, leading, input, mean, rstd, output);
+  else if (dtype == F16) normalizeBatchOf<u16>(tokens, features, leading, input, mean, rstd, output);
+  else normalizeBatchOf<i16>(tokens, features, leading, input, mean, rstd, output);
+}
+
+function normalizeBatchOf<T>(
+  tokens: usize,
+  features: usize,
+  leading: usize,
+  input: usize,
+  mean: usize,
+  rstd: usize,
+  output: usize,
+): void {
+  for (let t: usize = 0; t < tokens; t++) {
+    let f: usize = 0;
+    for (; f + 4 <= features; f += 4) {
+      const x = load4<T>(input + f * sizeof<T>());
+      const low = f64x2.sub(low64(x), v128.load(mean + f * 8));
+      const high = f64x2.sub(high64(x), v128.load(mean + f * 8, 16));
+      v128.store(
+        output + f * 4,
+        join32(f64x2.mul(low, v128.load(rstd + f * 8)), f64x2.mul(high, v128.load(rstd + f * 8, 16))),
+      );
+    }
+    for (; f < features; f++) {
+      store<f32>(output + f * 4, <f32>normalized<T>(input, f, mean, rstd));
+    }
+    input += leading * sizeof<T>();
+    output += leading * 4;
+  }
 }
 
 function sumTokens(
@@ -201,14 +250,15 @@ function sumTokensOf<T>(
 
 /**
  * gradInput (+)= rstd (d - mean over t of d - n mean over t of (d n)), n = (input - mean) rstd; in evaluation
- * (`training` false) gradInput (+)= rstd d. `scratch`: 24 bytes a feature of a part, for each thread.
+ * (`training` false) gradInput (+)= rstd d. In training the statistics are taken from the input anew: as the forward
+ * saved them they are rounded to f32, which shows where most of the gradient cancels. `scratch`: 32 bytes a feature of
+ * a part, for each thread.
  */
 export function batchNormBackward(
   tokens: usize,
   features: usize,
   dtype: i32,
   input: usize,
-  mean: usize,
   variance: usize,
   epsilon: f64,
   gradOutput: usize,
@@ -221,53 +271,67 @@ export function batchNormBackward(
   thread: usize,
 ): void {
   const slice = partLength(features, perTask, task);
-  const from = task * perTask * bytesOf(dtype);
+  const from = input + task * perTask * bytesOf(dtype);
   const first = task * perTask * 4;
-  const sums = scratch + thread * perTask * 24;
-  if (dtype == F32) backwardOf<f32>(
-    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
-    gradInput + first, accumulate, sums,
-  );
-  else if (dtype == F16) backwardOf<u16>(
-    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
-    gradInput + first, accumulate, sums,
-  );
-  else backwardOf<i16>(
-    tokens, slice, features, input + from, mean + first, variance + first, epsilon, gradOutput + first, training,
-    gradInput + first, accumulate, sums,
-  );
+  const own = scratch + thread * perTask * 32;
+  const scales = own + slice * 8;
+  gradOutput += first;
+  gradInput += first;
+  if (!training) {
+    for (let f: usize = 0; f < slice; f++) store<f64>(scales + f * 8, <f64>load<f32>(variance + first + f * 4));
+    reciprocalRoots(slice, epsilon, scales);
+    scaleRows(tokens, slice, features, gradOutput, scales, gradInput, accumulate);
+    return;
+  }
+  batchStatistics(tokens, slice, features, dtype, from, own);
+  reciprocalRoots(slice, epsilon, scales);
+  if (dtype == F32) trainingBackwardOf<f32>(tokens, slice, features, from, own, gradOutput, gradInput, accumulate);
+  else if (dtype == F16) trainingBackwardOf<u16>(tokens, slice, features, from, own, gradOutput, gradInput, accumulate);
+  else trainingBackwardOf<i16>(tokens, slice, features, from, own, gradOutput, gradInput, accumulate);
 }
 
-function backwardOf<T>(
+/** gradInput (+)= scale d. */
+function scaleRows(
+  tokens: usize,
+  features: usize,
+  leading: usize,
+  gradOutput: usize,
+  scales: usize,
+  gradInput: usize,
+  accumulate: bool,
+): void {
+  for (let t: usize = 0; t < tokens; t++) {
+    const row = t * leading * 4;
+    for (let f: usize = 0; f < features; f++) {
+      const grad = <f64>load<f32>(gradOutput + row + f * 4) * load<f64>(scales + f * 8);
+      storeGradient(gradInput + row + f * 4, grad, accumulate);
+    }
+  }
+}
+
+/** `own`: means, reciprocal deviations, and room for two sums over the tokens, f64 [F] each. */
+function trainingBackwardOf<T>(
   tokens: usize,
   features: usize,
   leading: usize,
   input: usize,
-  mean: usize,
-  variance: usize,
-  epsilon: f64,
+  own: usize,
   gradOutput: usize,
-  training: bool,
   gradInput: usize,
   accumulate: bool,
-  sums: usize,
 ): void {
+  const scales = own + features * 8;
+  const sums = scales + features * 8;
   const products = sums + features * 8;
-  const scales = products + features * 8;
-  for (let f: usize = 0; f < features; f++) {
-    store<f64>(scales + f * 8, 1 / Math.sqrt(<f64>load<f32>(variance + f * 4) + epsilon));
-  }
   memory.fill(sums, 0, features * 16);
-  if (training) {
-    for (let t: usize = 0; t < tokens; t++) {
-      const x = input + t * leading * sizeof<T>();
-      const d = gradOutput + t * leading * 4;
-      for (let f: usize = 0; f < features; f++) {
-        const grad = <f64>load<f32>(d + f * 4);
-        const n = normalized<T>(x, f, mean, scales);
-        store<f64>(sums + f * 8, load<f64>(sums + f * 8) + grad);
-        store<f64>(products + f * 8, load<f64>(products + f * 8) + grad * n);
-      }
+  for (let t: usize = 0; t < tokens; t++) {
+    const x = input + t * leading * sizeof<T>();
+    const d = gradOutput + t * leading * 4;
+    for (let f: usize = 0; f < features; f++) {
+      const grad = <f64>load<f32>(d + f * 4);
+      store<f64>(sums + f * 8, load<f64>(sums + f * 8) + grad);
+      const product = grad * normalized<T>(x, f, own, scales);
+      store<f64>(products + f * 8, load<f64>(products + f * 8) + product);
     }
   }
   const share: f64 = 1 / <f64>tokens;
@@ -275,21 +339,21 @@ function backwardOf<T>(
     const x = input + t * leading * sizeof<T>();
     const row = t * leading * 4;
     for (let f: usize = 0; f < features; f++) {
-      let grad = <f64>load<f32>(gradOutput + row + f * 4);
-      if (training) {
-        const n = normalized<T>(x, f, mean, scales);
-        grad -= load<f64>(sums + f * 8) * share + n * (load<f64>(products + f * 8) * share);
-      }
-      grad *= load<f64>(scales + f * 8);
-      const to = gradInput + row + f * 4;
-      store<f32>(to, accumulate ? <f32>(<f64>load<f32>(to) + grad) : <f32>grad);
+      const n = normalized<T>(x, f, own, scales);
+      const through = load<f64>(sums + f * 8) * share + n * (load<f64>(products + f * 8) * share);
+      const grad = (<f64>load<f32>(gradOutput + row + f * 4) - through) * load<f64>(scales + f * 8);
+      storeGradient(gradInput + row + f * 4, grad, accumulate);
     }
   }
 }
 
 @inline
-function normalized<T>(x: usize, f: usize, mean: usize, scales: usize): f64 {
-  return (
-    (<f64>load1<T>(x + f * sizeof<T>()) - <f64>load<f32>(mean + f * 4)) * load<f64>(scales + f * 8)
-  );
+function storeGradient(to: usize, grad: f64, accumulate: bool): void {
+  store<f32>(to, accumulate ? <f32>(<f64>load<f32>(to) + grad) : <f32>grad);
+}
+
+/** (x - mean) rstd of feature f, from f64 statistics. */
+@inline
+function normalized<T>(x: usize, f: usize, mean: usize, rstd: usize): f64 {
+  return (<f64>load1<T>(x + f * sizeof<T>()) - load<f64>(mean + f * 8)) * load<f64>(rstd + f * 8);
 }

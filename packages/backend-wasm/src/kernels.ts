@@ -54,7 +54,6 @@ export interface TaskKernels {
     features: number,
     dtype: number,
     input: number,
-    mean: number,
     variance: number,
     epsilon: number,
     gradOutput: number,

@@ -129,4 +129,25 @@ describe.each([
       values.map((_, n) => (n === 6 || n === 7 ? 0.5 : 1)),
     );
   });
+
+  it("adamw: rows without columns, and ids beyond the count, are not looked at", async () => {
+    const none = output(0);
+    backend.ops.adamw({
+      rows: 3,
+      columns: 0,
+      parameter: none,
+      firstMoment: output(0),
+      secondMoment: output(0),
+      gradient: output(0),
+      compact: { capacity: 3, ids: integers([0, 2, -9]), count: integers([2]) },
+      step: 1,
+      learningRate: 0.5,
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-8,
+      weightDecay: 0,
+      gradientScale: 1,
+    });
+    await backend.sync();
+  });
 });

@@ -90,7 +90,8 @@ export type BatchNormForwardCall<B = DeviceBuffer> = BatchNormEvaluationCall<B> 
 
 /**
  * With n the normalised input, r = 1 / sqrt(variance + epsilon) and d = gradOutput:
- * in training gradInput (+)= r (d - mean_t(d) - n mean_t(d n)), in evaluation gradInput (+)= r d.
+ * in training gradInput (+)= r (d - mean_t(d) - n mean_t(d n)), in evaluation gradInput (+)= r d. In training a
+ * backend may take the statistics from `input` anew instead of as they were saved, rounded to f32.
  */
 export interface BatchNormBackwardCall<B = DeviceBuffer> {
   tokens: number;

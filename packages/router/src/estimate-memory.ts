@@ -24,7 +24,9 @@ export function estimateRouterMemory(
   const { hiddenSize, norm, topK } = config;
   const keys = config.keysX + config.keysY;
   const features = normFeatures(config);
-  const normalised = norm === "hidden" ? 2 * tokens * hiddenSize : norm === "logits" ? tokens * keys : 0;
+  // The hidden states normalised again, then their gradient; before it, four statistics.
+  const hidden = hiddenSize * (tokens + Math.max(tokens, 4));
+  const normalised = norm === "hidden" ? hidden : norm === "logits" ? tokens * keys : 0;
   return {
     parameterBytes: keys * hiddenSize * bytesPerElement(dtype) + 8 * features,
     gradientBytes: 4 * keys * hiddenSize,

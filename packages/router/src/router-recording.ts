@@ -1,6 +1,7 @@
 import {
   type AddTo,
   cloneTensor,
+  type DeviceBuffer,
   denseTarget,
   expectTensor,
   FlashMoeError,
@@ -92,15 +93,9 @@ export class RouterRecording implements Disposable {
           });
         }
 
-        // Wr saw the normalised hidden states: they are cheaper to make again than to keep.
         let projected = this.#hiddenStates;
         if (norm === "hidden" && this.#norm !== undefined) {
-          projected = scope.own(newTensor(backend, [tokens, hiddenSize]));
-          ops.batchNormForward({
-            ...this.#normCall(this.#norm, hiddenSize),
-            training: false,
-            output: projected.buffer,
-          });
+          projected = scope.own(this.#normalisedAgain(this.#norm));
         }
         ops.linear({
           rows: keys,
@@ -183,6 +178,37 @@ export class RouterRecording implements Disposable {
         return gradLogits;
       },
       (gradLogits) => [gradLogits],
+    );
+  }
+
+  /**
+   * The normalised hidden states, [T, H], that Wr saw: they are cheaper to make again than to keep. In training from
+   * statistics that are taken again too, since those that were saved are rounded to f32.
+   */
+  #normalisedAgain(norm: SavedNorm): Tensor<"f32"> {
+    const { hiddenSize } = this.#config;
+    const { backend } = this.#weight;
+    return withScope(
+      (scope) => {
+        const output = scope.own(newTensor(backend, [this.#tokens, hiddenSize]));
+        const call = { ...this.#normCall(norm, hiddenSize), output: output.buffer };
+        if (this.#training) {
+          const unread = (): DeviceBuffer => scope.own(newTensor(backend, [hiddenSize])).buffer;
+          backend.ops.batchNormForward({
+            ...call,
+            training: true,
+            momentum: normMomentum,
+            mean: unread(),
+            variance: unread(),
+            runningMean: unread(),
+            runningVariance: unread(),
+          });
+        } else {
+          backend.ops.batchNormForward({ ...call, training: false });
+        }
+        return output;
+      },
+      (output) => [output],
     );
   }
 

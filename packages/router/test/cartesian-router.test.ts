@@ -1,5 +1,6 @@
-import { type Backend, FlashMoeError, type Tensor } from "@flash-moe/core";
+import { type Backend, FlashMoeError, SeededRandom, type Tensor } from "@flash-moe/core";
 import { reference } from "@flash-moe/reference";
+import { batchNormEvaluationForward, batchStatistics, matmul } from "@flash-moe/reference/oracle";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CartesianRouter, estimateRouterMemory, type RouterConfig } from "../src/index.js";
 
@@ -87,6 +88,25 @@ describe("CartesianRouter", () => {
       router.record(states(4)).dispose();
       expect(await recording.backward({ weights }).hiddenStates.read()).toEqual(before);
     }
+  });
+
+  it("has the weight's gradient of hidden states far from 0, in training", async () => {
+    const router = await CartesianRouter.create(backend, config);
+    const count = 2;
+    const random = new SeededRandom(6);
+    const input = Float32Array.from({ length: count * 10 }, () => 100 + random.normal());
+    const gradLogits = Float32Array.from({ length: count * 10 }, () => random.normal());
+    const recording = router.record(backend.upload(input, [count, 10]));
+    const gradients = recording.backward({ logits: backend.upload(gradLogits, [count, 10]) });
+    const batch = { tokens: count, features: 10, input };
+    const normalised = batchNormEvaluationForward({ ...batch, ...batchStatistics(batch), epsilon: 1e-5 });
+    const shape = { rows: 10, inner: count, columns: 10, transposeA: true };
+    const expected = matmul(gradLogits, normalised, shape);
+    const actual = await gradients.parameters.get("router_gate.weight")?.values.read();
+    const largest = Math.max(...expected.map(Math.abs));
+    expect(Math.max(...expected.map((value, i) => Math.abs(value - (actual?.[i] ?? NaN))))).toBeLessThan(
+      1e-6 * largest,
+    );
   });
 
   it("adds the gradient of a balance loss on the logits", async () => {

@@ -7,7 +7,7 @@ import { dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
 const sliceMultiple = 16;
 
 /** Bytes of scratch per feature of a slice. */
-const featureBytes = 24;
+const featureBytes = 32;
 
 export function batchNormForward(call: BatchNormForwardCall<WasmBuffer>, context: OpContext): void {
   const { tokens, features, input, mean, variance } = call;
@@ -37,7 +37,6 @@ export function batchNormBackward(call: BatchNormBackwardCall<WasmBuffer>, conte
     features,
     dtypeNumber(input),
     input.address,
-    call.mean.address,
     call.variance.address,
     call.epsilon,
     call.gradOutput.address,

@@ -28,6 +28,40 @@ export function batchNormEvaluationForward(params: BatchNormEvaluationParams): F
   return output;
 }
 
+export interface BatchStatisticsParams {
+  tokens: number;
+  features: number;
+  /** [T, F]. */
+  input: FloatArray;
+}
+
+/** [F] each. */
+export interface BatchStatistics {
+  /** `sum_t input[t] / T`. */
+  mean: Float64Array;
+  /** Biased: `sum_t (input[t] - mean)^2 / T`. */
+  variance: Float64Array;
+}
+
+/** The statistics of a batch, in two passes: E[x^2] - E[x]^2 cancels when the mean is large. */
+export function batchStatistics({ tokens, features, input }: BatchStatisticsParams): BatchStatistics {
+  const mean = new Float64Array(features);
+  for (let t = 0; t < tokens; t++) {
+    for (let f = 0; f < features; f++) mean[f] += input[t * features + f];
+  }
+  for (let f = 0; f < features; f++) mean[f] /= tokens;
+
+  const variance = new Float64Array(features);
+  for (let t = 0; t < tokens; t++) {
+    for (let f = 0; f < features; f++) {
+      const centred = input[t * features + f] - mean[f];
+      variance[f] += centred * centred;
+    }
+  }
+  for (let f = 0; f < features; f++) variance[f] /= tokens;
+  return { mean, variance };
+}
+
 export interface BatchNormTrainingParams {
   /** At least 2: one token has no variance. */
   tokens: number;
@@ -43,13 +77,9 @@ export interface BatchNormTrainingParams {
   runningVariance: Float64Array;
 }
 
-export interface BatchNormTrainingResult {
+export interface BatchNormTrainingResult extends BatchStatistics {
   /** [T, F]. */
   output: Float64Array;
-  /** [F]: the batch mean. */
-  mean: Float64Array;
-  /** [F]: the biased batch variance. */
-  variance: Float64Array;
   /** [F]: updated. */
   runningMean: Float64Array;
   /** [F]: updated. */
@@ -57,31 +87,14 @@ export interface BatchNormTrainingResult {
 }
 
 /**
- * Training: the evaluation formula with the statistics of the batch,
+ * Training: the evaluation formula with the mean and the variance of `batchStatistics`,
  *
- *     mean     = sum_t input[t] / T
- *     variance = sum_t (input[t] - mean)^2 / T
  *     runningMean'     = (1 - momentum) runningMean     + momentum mean
  *     runningVariance' = (1 - momentum) runningVariance + momentum variance T / (T - 1)
  */
 export function batchNormTrainingForward(params: BatchNormTrainingParams): BatchNormTrainingResult {
   const { tokens, features, epsilon, momentum, input } = params;
-  const mean = new Float64Array(features);
-  for (let t = 0; t < tokens; t++) {
-    for (let f = 0; f < features; f++) mean[f] += input[t * features + f];
-  }
-  for (let f = 0; f < features; f++) mean[f] /= tokens;
-
-  // A second pass: E[x^2] - E[x]^2 cancels when the mean is large.
-  const variance = new Float64Array(features);
-  for (let t = 0; t < tokens; t++) {
-    for (let f = 0; f < features; f++) {
-      const centred = input[t * features + f] - mean[f];
-      variance[f] += centred * centred;
-    }
-  }
-  for (let f = 0; f < features; f++) variance[f] /= tokens;
-
+  const { mean, variance } = batchStatistics(params);
   const unbiased = tokens / (tokens - 1);
   return {
     output: batchNormEvaluationForward({ tokens, features, epsilon, input, mean, variance }),

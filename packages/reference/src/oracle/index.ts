@@ -12,9 +12,12 @@ export {
   type BatchNormEvaluationParams,
   type BatchNormTrainingParams,
   type BatchNormTrainingResult,
+  type BatchStatistics,
+  type BatchStatisticsParams,
   batchNormBackward,
   batchNormEvaluationForward,
   batchNormTrainingForward,
+  batchStatistics,
 } from "./batch-norm.js";
 export { erf, erfc } from "./erf.js";
 export { type ExpertGroups, groupPairsByExpert } from "./expert-groups.js";

@@ -4,6 +4,7 @@ import {
   batchNormBackward,
   batchNormEvaluationForward,
   batchNormTrainingForward,
+  batchStatistics,
 } from "@flash-moe/reference/oracle";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { garbage, normalUploads, upload } from "../helpers/uploads.js";
@@ -84,23 +85,26 @@ describe.each(floatDTypes)("batch normalisation of %s", (dtype) => {
 
   test.each([true, false])("has the oracle's backward (training: %s), also added", async (training) => {
     const normal = normalUploads(backend, 3);
-    const input = normal(tokens * features, dtype);
-    const mean = normal(features);
-    const variance = upload(backend, new Float64Array(features).fill(0.3));
+    const input = normal(tokens * features, dtype, 300);
+    const shape = { tokens, features, epsilon };
+    const statistics = training
+      ? batchStatistics({ ...shape, input: input.values })
+      : { mean: normal(features).values, variance: new Float64Array(features).fill(Math.fround(0.3)) };
     const gradOutput = normal(tokens * features);
-    const shape = { tokens, features, epsilon, training };
     const call = {
       ...shape,
+      training,
       input: input.tensor.buffer,
-      mean: mean.tensor.buffer,
-      variance: variance.tensor.buffer,
+      // Rounded to f32, as a forward saves them: in training the gradient is still that of the batch.
+      mean: upload(backend, statistics.mean).tensor.buffer,
+      variance: upload(backend, statistics.variance).tensor.buffer,
       gradOutput: gradOutput.tensor.buffer,
     };
     const expected = batchNormBackward({
       ...shape,
+      ...statistics,
+      training,
       input: input.values,
-      mean: mean.values,
-      variance: variance.values,
       gradOutput: gradOutput.values,
     });
     const gradInput = garbage(backend, tokens * features);

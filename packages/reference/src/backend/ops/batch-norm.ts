@@ -2,6 +2,7 @@ import type { BatchNormBackwardCall, BatchNormForwardCall, BatchNormTrainingCall
 import {
   batchNormEvaluationForward,
   batchNormTrainingForward,
+  batchStatistics,
   batchNormBackward as oracleBackward,
 } from "../../oracle/index.js";
 import { decodeToFloat32, decodeToFloat64 } from "../decode.js";
@@ -49,11 +50,13 @@ function trainingForward(call: BatchNormTrainingCall<Storage>, { scratch }: OpCo
 export function batchNormBackward(call: BatchNormBackwardCall<Storage>, { scratch }: OpContext): void {
   const { tokens, features, epsilon, training } = call;
   const input = decodeToFloat32(call.input, scratch);
-  const mean = decodeToFloat64(call.mean, scratch);
-  const variance = decodeToFloat64(call.variance, scratch);
+  // The output, the reciprocal deviations, two sums over the tokens, and in training two statistics.
+  scratch.count(8 * (tokens + (training ? 5 : 3)) * features);
+  // As the forward saved them they are rounded to f32, which shows where most of the gradient cancels.
+  const { mean, variance } = training
+    ? batchStatistics({ tokens, features, input })
+    : { mean: decodeToFloat64(call.mean, scratch), variance: decodeToFloat64(call.variance, scratch) };
   const gradOutput = decodeToFloat32(call.gradOutput, scratch);
-  // The output, the reciprocal deviations and two sums over the tokens.
-  scratch.count(8 * (tokens + 3) * features);
   const gradInput = oracleBackward({
     tokens,
     features,

@@ -67,7 +67,10 @@ export function batchNormTrainingErrors(
   return { output, mean, variance, runningMean: runningMeanError, runningVariance: runningVarianceError };
 }
 
-/** Errors of the gradient of the input, `mean` and `variance` being given. */
+/**
+ * Errors of the gradient of the input. In training `mean` and `variance` are those of the batch, given to the op
+ * rounded to f32: the rounding of the mean shifts n by the same amount in every token.
+ */
 export function batchNormBackwardErrors(
   numbers: BatchNormNumbers & {
     readonly training: boolean;
@@ -93,13 +96,15 @@ export function batchNormBackwardErrors(
       absoluteGrad += Math.abs(gradOutput[at]) / tokens;
       absoluteProduct += Math.abs(gradOutput[at] * normalized) / tokens;
     }
+    const shift = u * Math.abs(mean[f]) * rstd;
     for (let t = 0; t < tokens; t++) {
       const at = t * features + f;
       const normalized = Math.abs((input[at] - mean[f]) * rstd);
       const own = 12 * u * Math.abs(gradOutput[at]);
       const throughBatch =
         share * (absoluteGrad + normalized * absoluteProduct) +
-        12 * u * (Math.abs(grad) + normalized * Math.abs(product));
+        12 * u * (Math.abs(grad) + normalized * Math.abs(product)) +
+        shift * (Math.abs(product) + (normalized + shift) * Math.abs(grad));
       errors[at] = rstd * (training ? own + throughBatch : own);
     }
   }
