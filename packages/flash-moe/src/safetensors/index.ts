@@ -5,5 +5,6 @@ export {
   safetensorsDTypes,
 } from "./format.js";
 export { openSafetensors, type SafetensorsFile, type TensorInfo } from "./safetensors-file.js";
+export { checkWritable } from "./write-beside.js";
 export type { SafetensorsEntry, WritableDType } from "./write-header.js";
 export { encodeSafetensors, type WriteSafetensorsOptions, writeSafetensors } from "./write-safetensors.js";

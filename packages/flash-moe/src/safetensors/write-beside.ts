@@ -2,9 +2,24 @@ import type { AbortSignalLike } from "@flash-moe/core";
 import { type FileSystem, ioError, nodeFileSystem } from "./node-fs.js";
 
 /**
+ * IO_FAILED if it can be told that `writeBeside` will not be able to write there: for a long job to ask
+ * before it begins. Writes nothing.
+ */
+export async function checkWritable(path: string): Promise<void> {
+  const fs = await nodeFileSystem(path);
+  try {
+    const { file } = await resolveTarget(fs, path);
+    const { dirname } = await import("node:path");
+    await fs.access(dirname(file), fs.constants.W_OK | fs.constants.X_OK);
+  } catch (cause) {
+    throw ioError("write", path, cause);
+  }
+}
+
+/**
  * Writes a file that is there whole or not at all: into a new file in the same folder, flushed to the
  * disk and renamed at the end. Whatever fails, and an abort, leaves what was at `path` as it was and no
- * file beside it.
+ * file beside it. A file that is replaced leaves its permissions to the new one.
  *
  * `fill` gets a function that appends bytes; what it throws is thrown. IO_FAILED with the path for what
  * the file system refuses, also where `path` is something other than a regular file.
@@ -26,13 +41,15 @@ export async function writeBeside(
 
   const target = await attempt(() => resolveTarget(fs, path));
   const { dirname, basename, join } = await import("node:path");
-  const folder = dirname(target);
+  const folder = dirname(target.file);
   const random = Math.random().toString(36).slice(2, 10);
-  const beside = join(folder, `.${basename(target).slice(0, 100)}.${random}.tmp`);
+  const beside = join(folder, `.${basename(target.file).slice(0, 100)}.${random}.tmp`);
   const handle = await attempt(() => fs.open(beside, "wx"));
   let renamed = false;
   try {
     try {
+      const { mode } = target;
+      if (mode !== undefined) await attempt(() => handle.chmod(mode));
       await fill(async (bytes) => {
         signal?.throwIfAborted();
         let written = 0;
@@ -47,7 +64,7 @@ export async function writeBeside(
       await attempt(() => handle.close());
     }
     signal?.throwIfAborted();
-    await attempt(() => fs.rename(beside, target));
+    await attempt(() => fs.rename(beside, target.file));
     renamed = true;
   } finally {
     if (!renamed) await fs.unlink(beside).catch(() => {});
@@ -55,19 +72,31 @@ export async function writeBeside(
   await syncFolder(fs, folder);
 }
 
+interface Target {
+  readonly file: string;
+  /** The permissions of the file that is there. */
+  readonly mode?: number;
+}
+
 /** What a rename has to replace: behind links, so that these stay; never a device, a pipe or a folder. */
-async function resolveTarget(fs: FileSystem, path: string): Promise<string> {
-  let target: string;
+async function resolveTarget(fs: FileSystem, path: string): Promise<Target> {
+  let file: string;
   try {
-    target = await fs.realpath(path);
+    file = await fs.realpath(path);
   } catch (error) {
-    if ((error as { code?: unknown }).code === "ENOENT") return path;
-    throw error;
+    if (!isAbsent(error)) throw error;
+    const link = await fs.readlink(path).catch(() => undefined);
+    if (link === undefined) return { file: path };
+    const { dirname, resolve } = await import("node:path");
+    return resolveTarget(fs, resolve(await fs.realpath(dirname(path)), link));
   }
-  if (!(await fs.stat(target)).isFile()) {
-    throw new Error("it is there and not a regular file");
-  }
-  return target;
+  const found = await fs.stat(file);
+  if (!found.isFile()) throw new Error("it is there and not a regular file");
+  return { file, mode: found.mode & 0o777 };
+}
+
+function isAbsent(error: unknown): boolean {
+  return (error as { code?: unknown }).code === "ENOENT";
 }
 
 /** Makes the rename last through a power cut; not every system can. */

@@ -206,6 +206,14 @@ describe("flash-moe run", () => {
         expect(code).toBe(1);
       });
 
+      it("an input whose names would write to the terminal", async () => {
+        await shell.write("bad", [[`red\u009b31m${"x".repeat(1000)}`, "F32", [1], zeros(1)]]);
+        const { code, stderr } = await shell.run(`${forward} ${config}`.replace("input.safetensors", "bad"));
+        expect(stderr).toMatch(/it has "red\\u009b31mx+\.\.\."$/m);
+        expect(stderr.length).toBeLessThan(600);
+        expect(code).toBe(1);
+      });
+
       it("training on one token", async () => {
         await shell.write("one", [["hidden_states", "F32", [1, hidden], zeros(hidden)]]);
         const { code, stderr } = await shell.run(
@@ -228,7 +236,7 @@ describe("flash-moe run", () => {
         const { code, stderr } = await shell.run(
           `${forward} ${config}`.replace("output out", "output none/out"),
         );
-        expect(stderr).toMatch(/^flash-moe: IO_FAILED: cannot write \S+none\/out/m);
+        expect(stderr).toMatch(/^flash-moe: IO_FAILED: cannot write \S+none\/out/);
         expect(code).toBe(1);
         expect(await shell.files()).toEqual([
           "checkpoint.safetensors",

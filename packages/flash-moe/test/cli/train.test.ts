@@ -101,10 +101,24 @@ describe("flash-moe train", () => {
     ["train --demo --text text.txt", 2, "flash-moe train: --demo and --text are both given; takes one"],
     ["train --text text.txt --output x --steps 0", 2, '--steps is "0"; takes an integer from 1'],
     ["train --text none.txt --output x", 1, "flash-moe: IO_FAILED: cannot read"],
+    // It never ends.
+    [
+      "train --text /dev/zero --output x",
+      1,
+      "flash-moe: IO_FAILED: cannot read /dev/zero: it is not a regular",
+    ],
+    ["train --text . --output x", 1, "flash-moe: IO_FAILED: cannot read \\S+: it is not a regular file"],
+    // Before it has learnt for an hour.
+    ["train --text text.txt --output none/x", 1, "^flash-moe: IO_FAILED: cannot write \\S+none/x"],
+    [
+      "train --text text.txt --output .",
+      1,
+      "^flash-moe: IO_FAILED: cannot write \\S+: it is there and not a",
+    ],
     [
       "train --text empty.txt --output x",
       1,
-      "flash-moe: INVALID_ARGUMENT: --text: \\S+empty.txt has 0 bytes; takes at least 2",
+      "flash-moe: INVALID_ARGUMENT: --text: \\S+empty.txt has 0 bytes; takes 2 to 2147483647",
     ],
   ])("%s is refused", async (args, exitCode, message) => {
     await writeFile(shell.path("empty.txt"), "");

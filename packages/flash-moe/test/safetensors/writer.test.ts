@@ -1,9 +1,21 @@
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import {
+  checkWritable,
   encodeSafetensors,
   hostEntry,
   openSafetensors,
@@ -247,6 +259,38 @@ describe("a file is there whole or not at all", () => {
     await writeSafetensors(join(folder, "link"), [hostEntry("a", "F32", [1], Float32Array.of(1))]);
     expect(await readlink(join(folder, "link"))).toBe("real");
     expect((await openSafetensors(join(folder, "real"))).tensors.has("a")).toBe(true);
+  });
+
+  test("a link to a file that is not there yet makes that file", async () => {
+    await mkdir(join(folder, "elsewhere"));
+    await symlink(join("elsewhere", "new"), join(folder, "link"));
+    await writeSafetensors(join(folder, "link"), []);
+    expect(await readlink(join(folder, "link"))).toBe(join("elsewhere", "new"));
+    expect(await readdir(join(folder, "elsewhere"))).toEqual(["new"]);
+
+    await symlink(join("nowhere", "new"), join(folder, "lost"));
+    await expectError(writeSafetensors(join(folder, "lost"), []), "IO_FAILED", join(folder, "lost"));
+  });
+
+  test("the permissions of a file outlast its replacement", async () => {
+    const path = join(folder, "private");
+    await writeFile(path, "old");
+    await chmod(path, 0o640);
+    await writeSafetensors(path, []);
+    expect((await stat(path)).mode & 0o777).toBe(0o640);
+    expect((await openSafetensors(path)).tensors.size).toBe(0);
+  });
+
+  test("whether it can be written is known before, and nothing is touched", async () => {
+    await writeFile(join(folder, "file"), "x");
+    await checkWritable(join(folder, "file"));
+    await checkWritable(join(folder, "new"));
+    for (const path of ["absent/out", "file/out", "."]) {
+      await expectError(checkWritable(join(folder, path)), "IO_FAILED", "cannot write", join(folder, path));
+    }
+    await expectError(checkWritable("/dev/null"), "IO_FAILED", "not a regular file");
+    expect(await readdir(folder)).toEqual(["file"]);
+    expect(await readFile(join(folder, "file"), "utf8")).toBe("x");
   });
 
   test("a relative path without a folder", async () => {

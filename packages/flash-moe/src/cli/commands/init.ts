@@ -1,5 +1,6 @@
 import { flashMoeConfig } from "../../layer/config.js";
 import { FlashMoE } from "../../layer/flash-moe.js";
+import { checkWritable } from "../../safetensors/index.js";
 import { backendOptions, withBackend } from "../backend-option.js";
 import { checkMemory } from "../check-memory.js";
 import { type Command, defineCommand } from "../command.js";
@@ -42,6 +43,7 @@ export const init: Command = defineCommand({
     });
     const { dtype, seed } = values;
     const output = context.path(values.output);
+    await checkWritable(output);
     const { signal, status } = context;
     const parameterBytes = await withBackend(values, context, async (backend) => {
       const estimate = checkMemory(backend, config, 0, { dtype });

@@ -1,7 +1,12 @@
 import { type Backend, type FloatDType, Scope } from "@flash-moe/core";
 import { type LayerCheckpoint, readLayerCheckpoint } from "../../checkpoint/index.js";
 import { FlashMoE } from "../../layer/flash-moe.js";
-import { deviceEntry, type SafetensorsEntry, writeSafetensors } from "../../safetensors/index.js";
+import {
+  checkWritable,
+  deviceEntry,
+  type SafetensorsEntry,
+  writeSafetensors,
+} from "../../safetensors/index.js";
 import { backendOptions, withBackend } from "../backend-option.js";
 import { checkMemory } from "../check-memory.js";
 import { type Command, type CommandContext, defineCommand } from "../command.js";
@@ -57,6 +62,7 @@ export const run: Command = defineCommand({
       }
       const dtype = values.dtype ?? checkpoint.dtype;
       const output = context.path(values.output);
+      await checkWritable(output);
       const job: Job = { checkpoint, input, gradOutput, dtype, training: values.training, output };
       await withBackend(values, context, (backend) => runLayer(job, backend, context));
     } finally {

@@ -1,3 +1,4 @@
+import { checkWritable } from "../../safetensors/index.js";
 import { trainDefaults } from "../../training/index.js";
 import { backendOptions, withBackend } from "../backend-option.js";
 import { type Command, defineCommand } from "../command.js";
@@ -40,6 +41,8 @@ export const train: Command = defineCommand({
     const trainingText =
       values.text === undefined ? await readDemoText() : await readTrainingText(context.path(values.text));
     const { steps, seed } = values;
+    const output = context.path(values.output ?? demoOutput);
+    await checkWritable(output);
     const { name, bytes, heldOutStart } = trainingText;
     const outcome = await withBackend(values, context, (backend) => {
       context.say(
@@ -51,7 +54,7 @@ export const train: Command = defineCommand({
           text: trainingText,
           steps,
           seed,
-          output: context.path(values.output ?? demoOutput),
+          output,
           prompt: values.prompt ?? (values.demo ? demoPrompt : "The "),
         },
         context,

@@ -6,6 +6,7 @@ import {
   type Tensor,
 } from "@flash-moe/core";
 import { openSafetensors, type SafetensorsFile, uploadFromFile } from "../../safetensors/index.js";
+import { quote } from "../../safetensors/quote.js";
 
 /** The one tensor that an input file has to have. */
 const tensorName = "hidden_states";
@@ -71,7 +72,7 @@ export async function openHiddenStates(
 function findTensor(option: string, file: SafetensorsFile) {
   const info = file.tensors.get(tensorName);
   if (info !== undefined) return info;
-  const names = [...file.tensors.keys()].slice(0, 8).map((name) => JSON.stringify(name));
+  const names = [...file.tensors.keys()].slice(0, 8).map(quote);
   throw invalid(
     option,
     file,

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { FlashMoeError } from "@flash-moe/core";
+import { openByteSource } from "../../safetensors/byte-source.js";
 import { heldOutStart } from "../../training/index.js";
 
 /** A text to learn from. */
@@ -12,21 +12,27 @@ export interface TrainingText {
   readonly heldOutStart: number;
 }
 
-/** Any file, its last tenth held out. IO_FAILED if it cannot be read, INVALID_ARGUMENT if nothing is in it. */
+/** The longest text, in bytes: it is held in memory. */
+const maxTextBytes = 2 ** 31 - 1;
+
+/**
+ * Any regular file, its last tenth held out. IO_FAILED if it cannot be read, INVALID_ARGUMENT for fewer
+ * than 2 bytes or more than 2^31 - 1.
+ */
 export async function readTrainingText(path: string): Promise<TrainingText> {
-  let bytes: Uint8Array;
+  const source = await openByteSource(path);
   try {
-    bytes = await readFile(path);
-  } catch (error) {
-    throw FlashMoeError.from(error, "IO_FAILED", `cannot read ${path}`);
+    if (source.size < 2 || source.size > maxTextBytes) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `--text: ${path} has ${source.size} bytes; takes 2 to ${maxTextBytes}`,
+      );
+    }
+    const bytes = await source.read(0, source.size);
+    return { name: path, bytes, heldOutStart: heldOutStart(bytes) };
+  } finally {
+    await source.close();
   }
-  if (bytes.length < 2) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `--text: ${path} has ${bytes.length} bytes; takes at least 2`,
-    );
-  }
-  return { name: path, bytes, heldOutStart: heldOutStart(bytes) };
 }
 
 // A clone has them, five folders up, whether this is its source or what was built from it; a package has not.
