@@ -50,6 +50,11 @@ export function adoptHandle<H>(
   return asDefined(backend).adopt(handle, dtype, length, options);
 }
 
+/** INVALID_ARGUMENT unless `backend` is one. */
+export function expectBackend(backend: Backend): void {
+  asDefined(backend);
+}
+
 function asDefined(backend: Backend): DefinedBackend<unknown> {
   if (typeof backend === "object" && backend !== null && backendMarker in backend) {
     return backend as unknown as DefinedBackend<unknown>;

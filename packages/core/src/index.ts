@@ -12,7 +12,14 @@ export type {
   MemoryReport,
   ProbeResult,
 } from "./backend.js";
-export { adoptHandle, bufferHandle, forceLoss, prepareWork, timeKernels } from "./backend-functions.js";
+export {
+  adoptHandle,
+  bufferHandle,
+  expectBackend,
+  forceLoss,
+  prepareWork,
+  timeKernels,
+} from "./backend-functions.js";
 export { defineBackend } from "./define-backend.js";
 export {
   bytesPerElement,
@@ -27,7 +34,8 @@ export {
   type TypedArray,
 } from "./dtype.js";
 export { type ErrorCode, FlashMoeError } from "./errors.js";
-export { expectTensor } from "./expect-tensor.js";
+export { expectInteger, expectOneOf } from "./expect.js";
+export { bufferOf, expectTensor, isTensor } from "./expect-tensor.js";
 export { giveWay, immediateTurn } from "./give-way.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
 export { countTokens } from "./hidden-states.js";
@@ -58,7 +66,14 @@ export {
   type TableGradients,
 } from "./ops.js";
 export { checkOptions, type OptionRule, takes } from "./options.js";
-export { type AddTo, denseTarget, Gradients, type Parameter, type ParameterGradient } from "./parameter.js";
+export {
+  type AddTo,
+  checkAddTo,
+  denseTarget,
+  Gradients,
+  type Parameter,
+  type ParameterGradient,
+} from "./parameter.js";
 export { SeededRandom } from "./random.js";
 export { Scope, withScope } from "./scope.js";
 export { type Elements, elementCount, Tensor } from "./tensor.js";

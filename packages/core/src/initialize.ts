@@ -1,5 +1,6 @@
 import type { AbortSignalLike } from "./abort.js";
 import type { Backend } from "./backend.js";
+import { expectBackend } from "./backend-functions.js";
 import { encode, type FloatDType } from "./dtype.js";
 import { elementCount, Tensor } from "./tensor.js";
 
@@ -33,6 +34,7 @@ export async function initializeTensor(
   next: () => number,
   options: LongJobOptions = {},
 ): Promise<Tensor<FloatDType>> {
+  expectBackend(backend);
   const length = elementCount(shape);
   options.signal?.throwIfAborted();
   const buffer = backend.alloc(dtype, length, { label: name, zeroed: false });

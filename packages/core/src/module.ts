@@ -1,4 +1,5 @@
 import type { Backend } from "./backend.js";
+import { expectBackend } from "./backend-functions.js";
 import type { FloatDType } from "./dtype.js";
 import type { LongJobOptions } from "./initialize.js";
 import type { Tensor } from "./tensor.js";
@@ -36,12 +37,16 @@ export abstract class Module implements Disposable {
   }
 }
 
-/** Moves all tensors to `target`, bit for bit. All or nothing: when it fails, nothing has changed. */
+/**
+ * Moves all tensors to `target`, bit for bit. All or nothing: when it fails, nothing has changed. INVALID_ARGUMENT if
+ * `target` is no backend.
+ */
 export async function moveSlots(
   slots: readonly TensorSlot[],
   target: Backend,
   options: LongJobOptions = {},
 ): Promise<void> {
+  expectBackend(target);
   const moving = slots.filter((slot) => slot.tensor.backend !== target);
   const total = moving.reduce((sum, slot) => sum + slot.tensor.buffer.byteLength, 0);
   const copies: Tensor<FloatDType>[] = [];

@@ -1,5 +1,6 @@
 import type { FloatDType } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
+import { expectTensor } from "./expect-tensor.js";
 import type { Tensor } from "./tensor.js";
 
 /** A weight that is learnt, under upstream's name ("down_embed.weight"). */
@@ -64,6 +65,37 @@ export class Gradients implements Disposable {
 export interface AddTo {
   readonly hiddenStates?: Tensor<"f32">;
   readonly parameters?: ReadonlyMap<string, ParameterGradient>;
+}
+
+/**
+ * Refuses an `addTo` of which a part does not fit, before anything is added to any other: gradients of the hidden
+ * states in `shape`, and of `parameters` in theirs, f32, alive, on the parameters' backend, and none of them twice.
+ */
+export function checkAddTo(
+  addTo: AddTo | undefined,
+  shape: readonly number[],
+  parameters: readonly Parameter[],
+): void {
+  if (addTo === undefined) return;
+  if (typeof addTo !== "object" || addTo === null) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `addTo is ${String(addTo)}; takes an object`);
+  }
+  const given = new Set<Tensor>();
+  const check = (name: string, tensor: Tensor, expected: readonly number[]): void => {
+    expectTensor(`addTo's gradient of ${name}`, tensor, expected, ["f32"], parameters[0].tensor.backend);
+    if (given.has(tensor)) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `addTo has one tensor for ${name} and for another; takes each once`,
+      );
+    }
+    given.add(tensor);
+  };
+  if (addTo.hiddenStates !== undefined) check("the hidden states", addTo.hiddenStates, shape);
+  for (const { name, tensor } of parameters) {
+    const target = denseTarget(addTo, name);
+    if (target !== undefined) check(name, target, tensor.shape);
+  }
 }
 
 /** The tensor of `addTo` that a dense gradient is added to, if there is one. INVALID_ARGUMENT for a compact one. */

@@ -1,3 +1,6 @@
+import { FlashMoeError } from "./errors.js";
+import { describe } from "./validate/host-data.js";
+
 /**
  * Seeded random numbers for initial weights: the same seed gives the same weights on every backend.
  * xoshiro128** (Blackman and Vigna, 2018), seeded by splitmix32.
@@ -6,8 +9,11 @@ export class SeededRandom {
   readonly #state = new Uint32Array(4);
   #spare: number | undefined;
 
-  /** `seed`: any integer; its low 32 bits count. */
+  /** `seed`: any integer, else INVALID_ARGUMENT; its low 32 bits count. */
   constructor(seed: number) {
+    if (!Number.isSafeInteger(seed)) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `seed is ${describe(seed)}; takes an integer`);
+    }
     let mix = seed >>> 0;
     for (let i = 0; i < 4; i++) {
       mix = (mix + 0x9e3779b9) >>> 0;

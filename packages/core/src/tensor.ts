@@ -1,6 +1,8 @@
 import type { Backend, DeviceBuffer } from "./backend.js";
 import { type DType, decode, type TypedArray } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
+import { isManagedBuffer } from "./managed-buffer.js";
+import { describe } from "./validate/host-data.js";
 
 /** The number of elements of a shape. INVALID_ARGUMENT unless every size is an integer >= 0 and the product is exact. */
 export function elementCount(shape: readonly number[]): number {
@@ -34,8 +36,11 @@ export class Tensor<Type extends DType = DType> implements Disposable {
   readonly buffer: DeviceBuffer;
   readonly shape: readonly number[];
 
-  /** INVALID_ARGUMENT if the shape does not have as many elements as the buffer. */
+  /** INVALID_ARGUMENT if the shape does not have as many elements as the buffer, or that is none. */
   constructor(buffer: DeviceBuffer, shape: readonly number[]) {
+    if (!isManagedBuffer(buffer)) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `buffer is ${describe(buffer)}; takes what alloc returned`);
+    }
     if (elementCount(shape) !== buffer.length) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",

@@ -1,6 +1,7 @@
 import type { AbortSignalLike } from "./abort.js";
 import type { Backend } from "./backend.js";
 import { bytesPerElement, type DType } from "./dtype.js";
+import { bufferOf } from "./expect-tensor.js";
 import { Tensor } from "./tensor.js";
 
 /** Bytes that are on the host at once during a transfer. */
@@ -16,7 +17,8 @@ export async function transfer<Type extends DType>(
   options: { signal?: AbortSignalLike } = {},
 ): Promise<Tensor<Type>> {
   options.signal?.throwIfAborted();
-  const { backend, buffer, dtype } = tensor;
+  const buffer = bufferOf("tensor", tensor);
+  const { backend, dtype } = tensor;
   const copy = target.alloc(dtype, buffer.length, { label: buffer.label, zeroed: false });
   try {
     const step = pieceBytes / bytesPerElement(dtype);

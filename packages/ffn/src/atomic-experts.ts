@@ -2,6 +2,8 @@ import {
   type Activation,
   type AddTo,
   type Backend,
+  bufferOf,
+  checkAddTo,
   countTokens,
   denseTarget,
   expectTensor,
@@ -22,7 +24,7 @@ import {
   TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import { expectActivation, expectSize } from "./expect.js";
+import { expectActivation, expectSize, expectTableLayout, type TableLayout } from "./expect.js";
 import { type ExpertRouting, resolveRouting } from "./expert-routing.js";
 
 export interface ForwardOptions {
@@ -50,16 +52,32 @@ export interface AtomicExpertsState {
 
 export interface ExpertsBackwardOptions {
   /** Gradients of the tables for every row (default), or only for the rows that were used. */
-  readonly tables?: "dense" | "compact";
+  readonly tables?: TableLayout;
   readonly addTo?: AddTo;
   /** f32 [T, k] that the gradient of the routing weights is added to; stays the caller's. */
   readonly addToWeights?: Tensor<"f32">;
 }
 
-/** A backward's gradients and, f32 [T, k], that of the routing weights. Owns them all. */
-export interface ExpertsGradients {
+/** A backward's gradients, and that of the routing weights. Owns them all. */
+export class ExpertsGradients implements Disposable {
   readonly gradients: Gradients;
+  /** [T, k], f32. */
   readonly weights: Tensor<"f32">;
+
+  constructor(gradients: Gradients, weights: Tensor<"f32">) {
+    this.gradients = gradients;
+    this.weights = weights;
+  }
+
+  /** Idempotent. */
+  dispose(): void {
+    this.gradients.dispose();
+    this.weights.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
 
 /**
@@ -76,8 +94,8 @@ export class AtomicExperts extends Module {
     super();
     validateAtomicExpertsConfig(config);
     const down = expectTensor("down", state.down, [config.numExperts, config.hiddenSize], floatDTypes);
-    const up = expectTensor("up", state.up, [config.numExperts, config.hiddenSize], floatDTypes);
     const { hiddenSize, numExperts, activation } = config;
+    const up = expectTensor("up", state.up, [numExperts, hiddenSize], [down.dtype], down.backend);
     this.config = Object.freeze({ hiddenSize, numExperts, activation });
     this.#down = new TensorSlot("down_embed.weight", down);
     this.#up = new TensorSlot("up_embed.weight", up);
@@ -132,7 +150,8 @@ export class AtomicExperts extends Module {
         const output = options.output
           ? expectTensor("output", options.output, shape, [this.dtype])
           : scope.own(newTensor(this.backend, shape, this.dtype, "experts output"));
-        this.backend.ops.expertsForward({ ...call, addend: options.addend?.buffer, output: output.buffer });
+        const addend = options.addend && bufferOf("addend", options.addend);
+        this.backend.ops.expertsForward({ ...call, addend, output: output.buffer });
         return output;
       },
       (output) => [output],
@@ -149,12 +168,15 @@ export class AtomicExperts extends Module {
     const { hiddenSize, numExperts } = this.config;
     const tokens = this.#countTokens("hiddenStates", hiddenStates);
     this.#countTokens("gradOutput", gradOutput);
+    const { tables: wanted = "dense" } = options;
+    expectTableLayout(wanted);
+    checkAddTo(options.addTo, hiddenStates.shape, this.parameters());
     const added = {
       states: options.addTo?.hiddenStates,
       down: denseTarget(options.addTo, "down_embed.weight"),
       up: denseTarget(options.addTo, "up_embed.weight"),
     };
-    const compact = options.tables === "compact";
+    const compact = wanted === "compact";
     if ((added.down === undefined) !== (added.up === undefined)) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
@@ -173,7 +195,11 @@ export class AtomicExperts extends Module {
         const rows = compact ? Math.min(tokens * call.topK, numExperts) : numExperts;
         const table = (): Tensor<"f32"> => scope.own(newTensor(this.backend, [rows, hiddenSize]));
         const states = added.states ?? scope.own(newTensor(this.backend, hiddenStates.shape));
-        const weights = options.addToWeights ?? scope.own(newTensor(this.backend, [tokens, call.topK]));
+        const weightsShape = [tokens, call.topK];
+        const weights =
+          options.addToWeights === undefined
+            ? scope.own(newTensor(this.backend, weightsShape))
+            : expectTensor("addToWeights", options.addToWeights, weightsShape, ["f32"]);
         const down = added.down ?? table();
         const up = added.up ?? table();
         const buffers = { down: down.buffer, up: up.buffer };
@@ -202,7 +228,7 @@ export class AtomicExperts extends Module {
           ["down_embed.weight", layout.down],
           ["up_embed.weight", layout.up],
         ]);
-        return { gradients: new Gradients(states, parameters), weights };
+        return new ExpertsGradients(new Gradients(states, parameters), weights);
       },
       (result) => [...result.gradients.tensors(), result.weights],
     );

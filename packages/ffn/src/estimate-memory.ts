@@ -1,5 +1,6 @@
-import { bytesPerElement, type FloatDType } from "@flash-moe/core";
+import { bytesPerElement, expectInteger, expectOneOf, type FloatDType, floatDTypes } from "@flash-moe/core";
 import { type AtomicExpertsConfig, validateAtomicExpertsConfig } from "./atomic-experts.js";
+import { expectTableLayout, type TableLayout } from "./expect.js";
 import { type SharedMlpConfig, validateSharedMlpConfig } from "./shared-mlp.js";
 
 /** Bytes of the three weights of the MLP, and of their gradients. */
@@ -8,6 +9,7 @@ export function estimateMlpMemory(
   dtype: FloatDType,
 ): { readonly parameterBytes: number; readonly gradientBytes: number } {
   validateSharedMlpConfig(config);
+  expectOneOf("dtype", dtype, floatDTypes);
   const elements = 3 * config.hiddenSize * config.intermediateSize;
   return { parameterBytes: elements * bytesPerElement(dtype), gradientBytes: 4 * elements };
 }
@@ -17,9 +19,12 @@ export function estimateExpertsMemory(
   config: AtomicExpertsConfig,
   dtype: FloatDType,
   pairs: number,
-  tables: "dense" | "compact",
+  tables: TableLayout,
 ): { readonly parameterBytes: number; readonly gradientBytes: number } {
   validateAtomicExpertsConfig(config);
+  expectOneOf("dtype", dtype, floatDTypes);
+  expectInteger("pairs", pairs, 0);
+  expectTableLayout(tables);
   const { numExperts, hiddenSize } = config;
   const rows = tables === "dense" ? numExperts : Math.min(pairs, numExperts);
   const idBytes = tables === "dense" ? 0 : 4 * (rows + 1);

@@ -1,19 +1,16 @@
-import { type Activation, activations, FlashMoeError } from "@flash-moe/core";
+import { type Activation, activations, expectInteger, expectOneOf } from "@flash-moe/core";
 
 export function expectSize(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1 || value >= 2 ** 31) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `${name} is ${String(value)}; takes an integer from 1 to ${2 ** 31 - 1}`,
-    );
-  }
+  expectInteger(name, value, 1, 2 ** 31 - 1);
 }
 
 export function expectActivation(activation: Activation): void {
-  if (!activations.includes(activation)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `activation is ${String(activation)}; takes one of ${activations.join(", ")}`,
-    );
-  }
+  expectOneOf("activation", activation, activations);
+}
+
+/** How gradients of the expert tables come: for every row, or for those that were used. */
+export type TableLayout = "dense" | "compact";
+
+export function expectTableLayout(tables: TableLayout): void {
+  expectOneOf<TableLayout>("tables", tables, ["dense", "compact"]);
 }

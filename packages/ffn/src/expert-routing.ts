@@ -1,4 +1,4 @@
-import { type Backend, FlashMoeError, type Scope, Tensor } from "@flash-moe/core";
+import { type Backend, FlashMoeError, isTensor, type Scope, type Tensor } from "@flash-moe/core";
 
 /**
  * The experts of each token: ids [T, k] (i32) and routing weights [T, k] (f32), on the device or on the
@@ -17,30 +17,35 @@ export function resolveRouting(
   numExperts: number,
   routing: ExpertRouting,
 ): { ids: Tensor; weights: Tensor; topK: number } {
-  const { ids, weights } = routing;
-  const pairs = ids instanceof Tensor ? ids.buffer.length : ids.length;
-  const topK =
-    tokens === 0 ? (ids instanceof Tensor ? (ids.shape[ids.shape.length - 1] ?? 1) : 1) : pairs / tokens;
+  const { ids, weights } = routing ?? {};
+  expectList("ids", ids, "an Int32Array");
+  expectList("weights", weights, "a Float32Array");
+  const pairs = isTensor(ids) ? ids.buffer.length : ids.length;
+  const topK = tokens === 0 ? (isTensor(ids) ? (ids.shape[ids.shape.length - 1] ?? 1) : 1) : pairs / tokens;
   if (!Number.isInteger(topK) || topK < 1) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",
       `ids has ${pairs} elements for ${tokens} tokens; takes [tokens, topK]`,
     );
   }
-  const count = weights instanceof Tensor ? weights.buffer.length : weights.length;
+  const count = isTensor(weights) ? weights.buffer.length : weights.length;
   if (count !== pairs) {
     throw new FlashMoeError("INVALID_ARGUMENT", `weights has ${count} elements; takes ${pairs}, as ids`);
   }
-  if (!(ids instanceof Tensor)) checkIds(ids, numExperts);
+  if (!isTensor(ids)) checkIds(ids, numExperts);
   const shape = [tokens, topK];
   return {
-    ids: ids instanceof Tensor ? ids : scope.own(backend.upload(ids, shape, "i32", "expert ids")),
-    weights:
-      weights instanceof Tensor
-        ? weights
-        : scope.own(backend.upload(weights, shape, "f32", "routing weights")),
+    ids: isTensor(ids) ? ids : scope.own(backend.upload(ids, shape, "i32", "expert ids")),
+    weights: isTensor(weights)
+      ? weights
+      : scope.own(backend.upload(weights, shape, "f32", "routing weights")),
     topK,
   };
+}
+
+function expectList(name: string, value: unknown, ofHost: string): void {
+  if (isTensor(value) || ArrayBuffer.isView(value) || Array.isArray(value)) return;
+  throw new FlashMoeError("INVALID_ARGUMENT", `${name} is ${typeof value}; takes a tensor or ${ofHost}`);
 }
 
 function checkIds(ids: Int32Array, numExperts: number): void {

@@ -3,11 +3,12 @@ export {
   type AtomicExpertsConfig,
   type AtomicExpertsState,
   type ExpertsBackwardOptions,
-  type ExpertsGradients,
+  ExpertsGradients,
   type ForwardOptions,
   validateAtomicExpertsConfig,
 } from "./atomic-experts.js";
 export { estimateExpertsMemory, estimateMlpMemory } from "./estimate-memory.js";
+export type { TableLayout } from "./expect.js";
 export type { ExpertRouting } from "./expert-routing.js";
 export {
   SharedMlp,

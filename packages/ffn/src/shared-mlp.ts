@@ -2,6 +2,8 @@ import {
   type Activation,
   type AddTo,
   type Backend,
+  bufferOf,
+  checkAddTo,
   countTokens,
   denseTarget,
   expectTensor,
@@ -52,8 +54,9 @@ export class SharedMlp extends Module {
     validateSharedMlpConfig(config);
     const { hiddenSize, intermediateSize } = config;
     const gate = expectTensor("gate", state.gate, [intermediateSize, hiddenSize], floatDTypes);
-    const up = expectTensor("up", state.up, [intermediateSize, hiddenSize], floatDTypes);
-    const down = expectTensor("down", state.down, [hiddenSize, intermediateSize], floatDTypes);
+    const { backend, dtype } = gate;
+    const up = expectTensor("up", state.up, [intermediateSize, hiddenSize], [dtype], backend);
+    const down = expectTensor("down", state.down, [hiddenSize, intermediateSize], [dtype], backend);
     this.config = Object.freeze({ hiddenSize, intermediateSize, activation: config.activation });
     this.#gate = new TensorSlot("gate_proj.weight", gate);
     this.#up = new TensorSlot("up_proj.weight", up);
@@ -123,7 +126,7 @@ export class SharedMlp extends Module {
         const output = scope.own(newTensor(this.backend, hiddenStates.shape, dtype, "MLP output"));
         this.backend.ops.mlpForward({
           ...this.#call(tokens, hiddenStates),
-          addend: options.addend?.buffer,
+          addend: options.addend && bufferOf("addend", options.addend),
           output: output.buffer,
         });
         return output;
@@ -136,6 +139,7 @@ export class SharedMlp extends Module {
   backward(hiddenStates: Tensor, gradOutput: Tensor, options: { readonly addTo?: AddTo } = {}): Gradients {
     const tokens = this.#countTokens("hiddenStates", hiddenStates);
     this.#countTokens("gradOutput", gradOutput);
+    checkAddTo(options.addTo, hiddenStates.shape, this.parameters());
     const outputs = {
       "gate_proj.weight": "gradGate",
       "up_proj.weight": "gradUp",

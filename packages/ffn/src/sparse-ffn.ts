@@ -1,5 +1,7 @@
 import {
   type Backend,
+  bufferOf,
+  checkAddTo,
   FlashMoeError,
   type FloatDType,
   Gradients,
@@ -9,11 +11,11 @@ import {
   type TensorSlot,
   withScope,
 } from "@flash-moe/core";
-import type {
-  AtomicExperts,
-  ExpertsBackwardOptions,
+import {
+  type AtomicExperts,
+  type ExpertsBackwardOptions,
   ExpertsGradients,
-  ForwardOptions,
+  type ForwardOptions,
 } from "./atomic-experts.js";
 import type { ExpertRouting } from "./expert-routing.js";
 import type { SharedMlp } from "./shared-mlp.js";
@@ -68,19 +70,22 @@ export class SparseFfn extends Module {
     gradOutput: Tensor,
     options: ExpertsBackwardOptions = {},
   ): ExpertsGradients {
+    const { addTo, addToWeights } = options;
+    bufferOf("hiddenStates", hiddenStates);
+    checkAddTo(addTo, hiddenStates.shape, this.parameters());
     return withScope(
       (scope) => {
-        const { addTo } = options;
-        const mlp = this.mlp.backward(hiddenStates, gradOutput, { addTo });
-        for (const tensor of mlp.tensorsBeside(addTo)) scope.own(tensor);
-        const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, {
-          ...options,
-          addTo: { ...addTo, hiddenStates: mlp.hiddenStates },
+        // The experts first: they refuse what is wrong with the routing, and nothing has been added to yet.
+        const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, options);
+        for (const tensor of gradients.tensorsBeside(addTo)) scope.own(tensor);
+        if (weights !== addToWeights) scope.own(weights);
+        const mlp = this.mlp.backward(hiddenStates, gradOutput, {
+          addTo: { ...addTo, hiddenStates: gradients.hiddenStates },
         });
         const parameters = new Map([...mlp.parameters, ...gradients.parameters]);
-        return { gradients: new Gradients(mlp.hiddenStates, parameters), weights };
+        return new ExpertsGradients(new Gradients(gradients.hiddenStates, parameters), weights);
       },
-      (result) => result.gradients.tensors(),
+      (result) => [...result.gradients.tensors(), result.weights],
     );
   }
 

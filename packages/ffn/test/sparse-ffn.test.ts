@@ -120,6 +120,49 @@ describe("AtomicExperts", () => {
   });
 });
 
+describe("what does not fit", () => {
+  it.each([undefined, {}, new Float32Array(tokens * hiddenSize)])("%o is no tensor", async (wrong) => {
+    const module = await experts();
+    const dense = await mlp();
+    const x = wave([tokens, hiddenSize], 0);
+    const bad = wrong as never;
+    for (const work of [
+      () => module.forward(bad, { ids, weights }),
+      () => module.backward(x, { ids, weights }, bad),
+      () => dense.forward(bad),
+      () => dense.backward(x, bad),
+      ...(wrong === undefined
+        ? [() => module.forward(x, bad), () => module.forward(x, { ids: bad, weights })]
+        : [
+            () => module.forward(x, { ids, weights }, { addend: bad }),
+            () => module.forward(x, { ids, weights }, { output: bad }),
+            () => dense.forward(x, { addend: bad }),
+            () => module.backward(x, { ids, weights }, x, { addToWeights: bad }),
+          ]),
+    ]) {
+      expect(thrown(work)).toMatch(/^INVALID_ARGUMENT .*(a tensor|the shape)/);
+    }
+  });
+
+  it("is another layout, or tables of two dtypes or backends", async () => {
+    const module = await experts();
+    const x = wave([tokens, hiddenSize], 0);
+    expect(thrown(() => module.backward(x, { ids, weights }, x, { tables: "sparse" as never }))).toBe(
+      "INVALID_ARGUMENT tables is sparse; takes one of dense, compact",
+    );
+    const config = { hiddenSize, numExperts, activation: "silu" } as const;
+    const down = wave([numExperts, hiddenSize], 0);
+    const half = backend.zeros([numExperts, hiddenSize], "f16");
+    expect(thrown(() => new AtomicExperts(config, { down, up: half }))).toBe(
+      "INVALID_ARGUMENT up is f16; takes f32",
+    );
+    const elsewhere = await reference.open();
+    const foreign = elsewhere.zeros([numExperts, hiddenSize]);
+    expect(thrown(() => new AtomicExperts(config, { down, up: foreign }))).toMatch(/^FOREIGN_BUFFER up/);
+    await elsewhere.dispose();
+  });
+});
+
 describe("SparseFfn", () => {
   it("is the sum of both, rounded once, and so are its gradients", async () => {
     const ffn = new SparseFfn(await experts(), await mlp());
@@ -149,6 +192,33 @@ describe("SparseFfn", () => {
       ].sort(),
     );
     expect(gradWeights.shape).toEqual([tokens, topK]);
+  });
+
+  it("adds nothing when it refuses a part", async () => {
+    const ffn = new SparseFfn(await experts(), await mlp());
+    const x = wave([tokens, hiddenSize], 0);
+    const dy = wave([tokens, hiddenSize], 1);
+    using first = ffn.backward(x, { ids, weights }, dy);
+    const addTo = first.gradients;
+    const read = () => Promise.all(addTo.tensors().map((tensor) => tensor.read()));
+    const before = await read();
+    const outside = ids.slice().fill(numExperts);
+    const withWrong = (name: string) => ({
+      hiddenStates: addTo.hiddenStates,
+      parameters: new Map([...addTo.parameters, [name, { layout: "dense", values: x } as never]]),
+    });
+    for (const work of [
+      () => ffn.backward(x, { ids: outside, weights }, dy, { addTo }),
+      () => ffn.backward(x, { ids, weights: weights.subarray(1) }, dy, { addTo }),
+      () => ffn.backward(x, { ids, weights }, wave([1, hiddenSize], 0), { addTo }),
+      () => ffn.backward(x, { ids, weights }, dy, { addTo, tables: "compact" }),
+      ...[...addTo.parameters.keys()].map(
+        (name) => () => ffn.backward(x, { ids, weights }, dy, { addTo: withWrong(name) }),
+      ),
+    ]) {
+      expect(thrown(work)).toMatch(/^INVALID_ARGUMENT/);
+    }
+    expect(await read()).toEqual(before);
   });
 
   it("leaves what was given to add to with its owner when it fails", async () => {

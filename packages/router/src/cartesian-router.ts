@@ -1,6 +1,9 @@
 import {
   type Backend,
+  cloneTensor,
   countTokens,
+  expectInteger,
+  expectOneOf,
   expectTensor,
   FlashMoeError,
   type FloatDType,
@@ -62,14 +65,17 @@ export class CartesianRouter extends Module {
           `statistics are missing; norm ${config.norm} needs ${features} of them`,
         );
       }
-      const mean = expectTensor("statistics.mean", state.statistics.mean, [features], ["f32"]);
-      const variance = expectTensor("statistics.variance", state.statistics.variance, [features], ["f32"]);
+      const { backend } = weight;
+      const statistic = (which: "mean" | "variance"): Tensor<"f32"> =>
+        expectTensor(`statistics.${which}`, state.statistics![which], [features], ["f32"], backend);
+      const [mean, variance] = [statistic("mean"), statistic("variance")];
       this.#mean = new TensorSlot("router_norm.running_mean", mean);
       this.#variance = new TensorSlot("router_norm.running_var", variance);
     }
     const { hiddenSize, keysX, keysY, topK, norm, normalizeWeights } = config;
     this.config = Object.freeze({ hiddenSize, keysX, keysY, topK, norm, normalizeWeights });
     this.#batchesTracked = state.batchesTracked ?? 0;
+    expectInteger("batchesTracked", this.#batchesTracked, 0);
   }
 
   /** A router with fresh weights, uniform in +-1 / sqrt(H) as PyTorch's Linear. Default seed 0, dtype f32. */
@@ -146,19 +152,52 @@ export class CartesianRouter extends Module {
    * it uses the running ones as they are now. The hidden states must live until the backward is done.
    */
   record(hiddenStates: Tensor, options: { readonly training?: boolean } = {}): RouterRecording {
+    return this.recordFor(hiddenStates, options, (recording) => recording);
+  }
+
+  /**
+   * `record` for a `work` that goes on with it, as one step: where either throws, the recording is freed and the
+   * running statistics are as before.
+   */
+  recordFor<Result>(
+    hiddenStates: Tensor,
+    options: { readonly training?: boolean },
+    work: (recording: RouterRecording) => Result,
+  ): Result {
     const training = options.training ?? true;
+    expectOneOf("training", training, [true, false]);
     const tokens = this.#countTokens(hiddenStates);
     const { statistics } = this;
-    const recording = recordRouting(
-      this.config,
-      this.#weight.tensor,
-      statistics,
-      hiddenStates,
-      tokens,
-      training,
-    );
-    if (training && statistics !== undefined) this.#batchesTracked++;
-    return recording;
+    const step = (): Result => {
+      const recording = recordRouting(
+        this.config,
+        this.#weight.tensor,
+        statistics,
+        hiddenStates,
+        tokens,
+        training,
+      );
+      try {
+        return work(recording);
+      } catch (error) {
+        recording.dispose();
+        throw error;
+      }
+    };
+    if (!training || statistics === undefined) return step();
+    return withScope((scope) => {
+      const before = [statistics.mean, statistics.variance].map(
+        (tensor) => [tensor, scope.own(cloneTensor(tensor))] as const,
+      );
+      try {
+        const result = step();
+        this.#batchesTracked++;
+        return result;
+      } catch (error) {
+        for (const [tensor, copy] of before) this.backend.copy(copy.buffer, tensor.buffer);
+        throw error;
+      }
+    });
   }
 
   override slots(): TensorSlot[] {

@@ -1,4 +1,4 @@
-import { FlashMoeError } from "@flash-moe/core";
+import { expectInteger, expectOneOf, FlashMoeError } from "@flash-moe/core";
 
 /**
  * What is normalised by BatchNorm1d (affine = False) before the selection: the hidden states
@@ -35,12 +35,7 @@ export function normFeatures(config: RouterConfig): number {
 /** INVALID_ARGUMENT unless the configuration is one a router can have. */
 export function validateRouterConfig(config: RouterConfig): void {
   for (const name of ["hiddenSize", "keysX", "keysY", "topK"] as const) {
-    if (!Number.isInteger(config[name]) || config[name] < 1) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `${name} is ${String(config[name])}; takes an integer from 1`,
-      );
-    }
+    expectInteger(name, config[name], 1);
   }
   const experts = config.keysX * config.keysY;
   if (experts >= 2 ** 31) {
@@ -55,16 +50,6 @@ export function validateRouterConfig(config: RouterConfig): void {
       `topK is ${config.topK}; takes 1 to ${experts} (keysX * keysY = ${config.keysX} * ${config.keysY})`,
     );
   }
-  if (!routerNorms.includes(config.norm)) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `norm is ${String(config.norm)}; takes one of ${routerNorms.join(", ")}`,
-    );
-  }
-  if (typeof config.normalizeWeights !== "boolean") {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `normalizeWeights is ${String(config.normalizeWeights)}; takes true or false`,
-    );
-  }
+  expectOneOf("norm", config.norm, routerNorms);
+  expectOneOf("normalizeWeights", config.normalizeWeights, [true, false]);
 }

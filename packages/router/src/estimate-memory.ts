@@ -1,4 +1,4 @@
-import { bytesPerElement, type FloatDType } from "@flash-moe/core";
+import { bytesPerElement, expectInteger, expectOneOf, type FloatDType, floatDTypes } from "@flash-moe/core";
 import { normFeatures, type RouterConfig, validateRouterConfig } from "./config.js";
 
 export interface RouterMemoryEstimate {
@@ -14,13 +14,15 @@ export interface RouterMemoryEstimate {
   readonly backwardBytes: number;
 }
 
-/** Buffers of a router on any backend, in bytes, before anything is allocated. */
+/** Buffers of a router on any backend, in bytes, before anything is allocated. INVALID_ARGUMENT as in `create`. */
 export function estimateRouterMemory(
   config: RouterConfig,
   tokens: number,
   dtype: FloatDType,
 ): RouterMemoryEstimate {
   validateRouterConfig(config);
+  expectInteger("tokens", tokens, 0);
+  expectOneOf("dtype", dtype, floatDTypes);
   const { hiddenSize, norm, topK } = config;
   const keys = config.keysX + config.keysY;
   const features = normFeatures(config);
@@ -31,7 +33,7 @@ export function estimateRouterMemory(
     parameterBytes: keys * hiddenSize * bytesPerElement(dtype) + 8 * features,
     gradientBytes: 4 * keys * hiddenSize,
     routingBytes: 4 * tokens * (keys + 2 * topK),
-    savedBytes: 8 * features + 4 * tokens * features,
+    savedBytes: 16 * features + 4 * tokens * features,
     backwardBytes: 4 * (tokens * keys + normalised),
   };
 }

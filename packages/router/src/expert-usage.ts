@@ -1,4 +1,4 @@
-import { FlashMoeError } from "@flash-moe/core";
+import { expectInteger, FlashMoeError } from "@flash-moe/core";
 
 /** How evenly tokens used the experts. */
 export interface ExpertUsageReport {
@@ -14,7 +14,7 @@ export interface ExpertUsageReport {
   /**
    * KL divergence in nats of the usage from the uniform distribution: 0 is perfectly even, log N is one
    * expert for all. Usage is the sum of routing weights where they were given, else the counts (as in
-   * PEER, arXiv 2407.04153, section 3.3).
+   * PEER, arXiv 2407.04153, section 3.3). NaN if a weight was.
    */
   readonly unevenness: number;
 }
@@ -27,12 +27,7 @@ export class ExpertUsage {
   #tokens = 0;
 
   constructor(numExperts: number) {
-    if (!Number.isInteger(numExperts) || numExperts < 1) {
-      throw new FlashMoeError(
-        "INVALID_ARGUMENT",
-        `numExperts is ${String(numExperts)}; takes an integer from 1`,
-      );
-    }
+    expectInteger("numExperts", numExperts, 1, 2 ** 31 - 1);
     this.numExperts = numExperts;
     this.#counts = new Uint32Array(numExperts);
     this.#mass = new Float64Array(numExperts);
@@ -40,13 +35,24 @@ export class ExpertUsage {
 
   /**
    * Counts `ids` [T, k] of `tokens` tokens; `weights` [T, k], when given, weigh the unevenness.
-   * INVALID_ARGUMENT, and nothing counted, for an id out of range.
+   * INVALID_ARGUMENT, and nothing counted, for an id out of range or lists that do not fit together.
    */
   add(tokens: number, ids: Int32Array, weights?: Float32Array): void {
-    if (weights !== undefined && weights.length !== ids.length) {
+    expectInteger("tokens", tokens, 0);
+    if (!(ids instanceof Int32Array)) {
+      throw new FlashMoeError("INVALID_ARGUMENT", `ids is ${typeof ids}; takes an Int32Array`);
+    }
+    const { length } = ids;
+    if (tokens === 0 ? length > 0 : length % tokens !== 0) {
       throw new FlashMoeError(
         "INVALID_ARGUMENT",
-        `weights has ${weights.length} elements; takes ${ids.length}, as ids`,
+        `ids has ${length} elements for ${tokens} tokens; takes as many for each`,
+      );
+    }
+    if (weights !== undefined && weights?.length !== length) {
+      throw new FlashMoeError(
+        "INVALID_ARGUMENT",
+        `weights has ${weights?.length} elements; takes ${length}, as ids`,
       );
     }
     for (let i = 0; i < ids.length; i++) {
@@ -73,8 +79,8 @@ export class ExpertUsage {
     }
     let unevenness = 0;
     for (let i = 0; i < this.numExperts; i++) {
-      const share = total > 0 ? this.#mass[i] / total : 0;
-      if (share > 0) unevenness += share * Math.log(share * this.numExperts);
+      const share = total === 0 ? 0 : this.#mass[i] / total;
+      if (share !== 0) unevenness += share * Math.log(share * this.numExperts);
     }
     return {
       numExperts: this.numExperts,

@@ -1,12 +1,16 @@
 import {
   type AddTo,
+  bufferOf,
+  checkAddTo,
   cloneTensor,
   type DeviceBuffer,
   denseTarget,
   expectTensor,
   FlashMoeError,
+  type FloatDType,
   Gradients,
   newTensor,
+  type Parameter,
   type ParameterGradient,
   type Tensor,
   withScope,
@@ -40,7 +44,7 @@ export interface RouterOutputGradients {
 export class RouterRecording implements Disposable {
   readonly routing: Routing;
   readonly #config: RouterConfig;
-  readonly #weight: Tensor;
+  readonly #weight: Tensor<FloatDType>;
   readonly #hiddenStates: Tensor;
   readonly #tokens: number;
   readonly #training: boolean;
@@ -48,7 +52,7 @@ export class RouterRecording implements Disposable {
 
   constructor(
     config: RouterConfig,
-    weight: Tensor,
+    weight: Tensor<FloatDType>,
     hiddenStates: Tensor,
     tokens: number,
     training: boolean,
@@ -74,6 +78,7 @@ export class RouterRecording implements Disposable {
     const tokens = this.#tokens;
     const { backend } = this.#weight;
     const { ops } = backend;
+    checkAddTo(options.addTo, this.#hiddenStates.shape, this.parameters());
     const addedWeight = denseTarget(options.addTo, "router_gate.weight");
     const addedStates = options.addTo?.hiddenStates;
     return withScope(
@@ -134,6 +139,11 @@ export class RouterRecording implements Disposable {
     );
   }
 
+  /** The weights that `backward` gives gradients of. */
+  parameters(): Parameter[] {
+    return [{ name: "router_gate.weight", tensor: this.#weight }];
+  }
+
   /** Frees the routing and what was saved. Idempotent. */
   dispose(): void {
     this.routing.dispose();
@@ -155,9 +165,9 @@ export class RouterRecording implements Disposable {
         "gradients of weights and logits are both missing; takes at least one",
       );
     }
-    const { shape } = this.routing.logits;
+    const { shape, backend } = this.routing.logits;
     const given =
-      outputs.logits && expectTensor("the gradient of the logits", outputs.logits, shape, ["f32"]);
+      outputs.logits && expectTensor("the gradient of the logits", outputs.logits, shape, ["f32"], backend);
     return withScope(
       (scope) => {
         const gradLogits = scope.own(given ? cloneTensor(given) : newTensor(this.#weight.backend, shape));
@@ -170,7 +180,7 @@ export class RouterRecording implements Disposable {
             normalizeWeights,
             logits: this.routing.logits.buffer,
             ids: this.routing.ids.buffer,
-            gradWeights: outputs.weights.buffer,
+            gradWeights: bufferOf("the gradient of the weights", outputs.weights),
             gradLogits: gradLogits.buffer,
             accumulate: given && ["gradLogits"],
           });
@@ -225,10 +235,10 @@ export class RouterRecording implements Disposable {
   }
 }
 
-/** Runs the router and saves what the backward needs. Memory is taken first, so that a failure changes nothing. */
+/** Runs the router and saves what the backward needs. */
 export function recordRouting(
   config: RouterConfig,
-  weight: Tensor,
+  weight: Tensor<FloatDType>,
   statistics: RunningStatistics | undefined,
   hiddenStates: Tensor,
   tokens: number,

@@ -136,6 +136,25 @@ describe("CartesianRouter", () => {
     expect(() => recording.backward({ logits: weights })).toThrow(/shape \[7,5\]; takes \[7,10\]/);
   });
 
+  it("leaves the statistics as they were where what goes on with a recording fails", async () => {
+    const router = await CartesianRouter.create(backend, config);
+    router.record(states()).dispose();
+    const read = () => Promise.all([router.statistics?.mean.read(), router.statistics?.variance.read()]);
+    const [before, held] = [await read(), backend.memory().liveBytes];
+    const x = states(2);
+    const reason = new Error("the work failed");
+    expect(() =>
+      router.recordFor(x, {}, () => {
+        throw reason;
+      }),
+    ).toThrow(reason);
+    x.dispose();
+    expect(await read()).toEqual(before);
+    expect(router.batchesTracked).toBe(1);
+    expect(backend.memory().liveBytes).toBe(held);
+    expect(() => router.record(states(), { training: "no" as never })).toThrow("training is no");
+  });
+
   it("says what is wrong with a state that does not fit", () => {
     const weight = backend.zeros([10, 10]);
     const error = (state: ConstructorParameters<typeof CartesianRouter>[1]): unknown => {
@@ -154,6 +173,18 @@ describe("CartesianRouter", () => {
     expect(error({ weight, statistics })).toBe(
       "INVALID_ARGUMENT statistics.variance has the shape [4]; takes [10]",
     );
+    const fitting = { mean: backend.zeros([10]), variance: backend.zeros([10]) };
+    expect(error({ weight: {} as never, statistics: fitting })).toBe(
+      "INVALID_ARGUMENT weight is Object; takes a tensor",
+    );
+    expect(error({ weight, statistics: fitting, batchesTracked: -1 })).toBe(
+      "INVALID_ARGUMENT batchesTracked is -1; takes an integer from 0",
+    );
+  });
+
+  it("estimates nothing for what cannot be", () => {
+    expect(() => estimateRouterMemory(config, -1, "f32")).toThrow("tokens is -1; takes an integer from 0");
+    expect(() => estimateRouterMemory(config, 1, "f64" as never)).toThrow("dtype is f64; takes one of f32");
   });
 
   it("estimates the bytes it takes", async () => {

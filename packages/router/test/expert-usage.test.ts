@@ -33,4 +33,20 @@ describe("ExpertUsage", () => {
     expect(usage.report()).toMatchObject({ tokens: 0, used: 0, unevenness: 0 });
     expect(() => new ExpertUsage(0)).toThrow("numExperts is 0");
   });
+
+  it("refuses lists that do not fit together", () => {
+    const usage = new ExpertUsage(2);
+    expect(() => usage.add(-1, Int32Array.of(0))).toThrow("tokens is -1");
+    expect(() => usage.add(2, Int32Array.of(0, 1, 1))).toThrow("ids has 3 elements for 2 tokens");
+    expect(() => usage.add(0, Int32Array.of(0))).toThrow("ids has 1 elements for 0 tokens");
+    expect(() => usage.add(1, [0] as never)).toThrow("takes an Int32Array");
+    usage.add(0, new Int32Array(0));
+    expect(usage.report().tokens).toBe(0);
+  });
+
+  it("does not call usage even when a weight is NaN", () => {
+    const usage = new ExpertUsage(2);
+    usage.add(1, Int32Array.of(0), Float32Array.of(Number.NaN));
+    expect(usage.report().unevenness).toBeNaN();
+  });
 });

@@ -1,5 +1,6 @@
 import { SeededRandom } from "@flash-moe/core";
 import { expect, it } from "vitest";
+import { expectThrow } from "../helpers/expect-error.js";
 
 it("gives the same numbers for the same seed, others for another, whatever the run", () => {
   const take = (seed: number) => {
@@ -67,4 +68,10 @@ it("has the moments of its distributions", () => {
   expect(normal.max).toBeGreaterThan(3);
   const seen = new Set(Array.from({ length: 200 }, () => random.integer(5)));
   expect([...seen].sort()).toEqual([0, 1, 2, 3, 4]);
+});
+
+it("takes integers alone", () => {
+  for (const seed of [0.5, Number.NaN, "1", null, undefined]) {
+    expectThrow(() => new SeededRandom(seed as never), "INVALID_ARGUMENT", `seed is ${String(seed)}`);
+  }
 });

@@ -1,14 +1,18 @@
 import {
+  bufferOf,
+  checkAddTo,
   cloneTensor,
   countTokens,
   denseTarget,
   expectTensor,
   Gradients,
   initializeTensor,
+  isTensor,
   moveSlots,
   newTensor,
   type ParameterGradient,
   type Progress,
+  Tensor,
   TensorSlot,
 } from "@flash-moe/core";
 import { describe, expect, it } from "vitest";
@@ -89,6 +93,79 @@ describe("expectTensor", () => {
       "INVALID_ARGUMENT",
       "x is bf16; takes f32, f16",
     );
+  });
+
+  it("refuses one that is disposed or lives elsewhere", () => {
+    const { backend } = fake();
+    const other = fake().backend;
+    const gone = backend.zeros([1]);
+    gone.dispose();
+    expectThrow(() => expectTensor("x", gone, [1], ["f32"]), "DISPOSED", "x");
+    expectThrow(() => expectTensor("x", other.zeros([1]), [1], ["f32"], backend), "FOREIGN_BUFFER", "x");
+  });
+});
+
+describe("what is no tensor", () => {
+  it.each([
+    [undefined, "undefined"],
+    [null, "null"],
+    [3, "3"],
+    ["x", "x"],
+    [{}, "Object"],
+    [[1, 2], "Array"],
+    [new Float32Array(4), "Float32Array"],
+    [fake().backend.alloc("f32", 4), "ManagedBuffer"],
+  ])("%s is refused by name, wherever a tensor is taken", (value, what) => {
+    expect(isTensor(value)).toBe(false);
+    const { backend } = fake();
+    const expected = { backend, hiddenSize: 4, dtype: "f32" } as const;
+    for (const take of [
+      () => bufferOf("x", value as never),
+      () => expectTensor("x", value as never, [4], ["f32"]),
+      () => countTokens("x", value as never, expected),
+    ]) {
+      expectThrow(take, "INVALID_ARGUMENT", `x is ${what}; takes a tensor`);
+    }
+    if (what !== "ManagedBuffer")
+      expectThrow(() => new Tensor(value as never, [4]), "INVALID_ARGUMENT", what);
+  });
+});
+
+describe("checkAddTo", () => {
+  const { backend } = fake();
+  const parameters = [
+    { name: "gate", tensor: backend.zeros([2, 3], "f16") },
+    { name: "up", tensor: backend.zeros([2, 3], "f16") },
+  ];
+  const dense = (values: Tensor): ParameterGradient => ({ layout: "dense", values: values as Tensor<"f32"> });
+  const check = (gate: Tensor, hiddenStates = backend.zeros([5, 3])) =>
+    checkAddTo({ hiddenStates, parameters: new Map([["gate", dense(gate)]]) }, [5, 3], parameters);
+
+  it("takes what fits, and nothing", () => {
+    check(backend.zeros([2, 3]));
+    checkAddTo(undefined, [5, 3], parameters);
+    checkAddTo({}, [5, 3], parameters);
+  });
+
+  it("refuses each part that does not, by name", () => {
+    expectThrow(() => check(backend.zeros([3, 2])), "INVALID_ARGUMENT", "gate", "[3,2]");
+    expectThrow(() => check(backend.zeros([2, 3], "f16")), "INVALID_ARGUMENT", "gate", "f16");
+    expectThrow(() => check(fake().backend.zeros([2, 3])), "FOREIGN_BUFFER", "gate");
+    expectThrow(() => check({} as never), "INVALID_ARGUMENT", "gate", "takes a tensor");
+    const states = backend.zeros([15]);
+    expectThrow(() => check(backend.zeros([2, 3]), states), "INVALID_ARGUMENT", "hidden states", "[5,3]");
+    expectThrow(() => checkAddTo(5 as never, [5, 3], parameters), "INVALID_ARGUMENT", "addTo is 5");
+  });
+
+  it("refuses one tensor for two gradients", () => {
+    const same = dense(backend.zeros([2, 3]));
+    const twice = {
+      parameters: new Map([
+        ["gate", same],
+        ["up", same],
+      ]),
+    };
+    expectThrow(() => checkAddTo(twice, [5, 3], parameters), "INVALID_ARGUMENT", "one tensor", "up");
   });
 });
 
@@ -178,6 +255,13 @@ describe("Gradients", () => {
 });
 
 describe("moveSlots", () => {
+  it("refuses what is no backend", async () => {
+    const slot = new TensorSlot("a", fake().backend.zeros([1]));
+    for (const target of [undefined, null, {}, "webgpu"]) {
+      await expectReject(moveSlots([slot], target as never), "INVALID_ARGUMENT", "backend is");
+    }
+  });
+
   it("moves all tensors and frees the old ones", async () => {
     const from = fake().backend;
     const to = fake().backend;

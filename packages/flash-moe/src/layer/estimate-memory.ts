@@ -1,6 +1,6 @@
-import { bytesPerElement, type FloatDType } from "@flash-moe/core";
-import { estimateExpertsMemory, estimateMlpMemory } from "@flash-moe/ffn";
-import { estimateRouterMemory } from "@flash-moe/router";
+import { bytesPerElement, expectOneOf, type FloatDType } from "@flash-moe/core";
+import { estimateExpertsMemory, estimateMlpMemory, type TableLayout } from "@flash-moe/ffn";
+import { estimateRouterMemory, normFeatures } from "@flash-moe/router";
 import { type FlashMoeOptions, flashMoeConfig, routerConfig } from "./config.js";
 
 export interface MemoryEstimateOptions {
@@ -9,7 +9,7 @@ export interface MemoryEstimateOptions {
   /** "forward" (default), "backward" too, or "train": with the moments of AdamW. */
   readonly mode?: "forward" | "backward" | "train";
   /** How the gradients of the tables come. Default dense. */
-  readonly tables?: "dense" | "compact";
+  readonly tables?: TableLayout;
 }
 
 /** Bytes of buffers, on any backend; what a backend needs inside an op comes on top. */
@@ -30,6 +30,7 @@ export function estimateMemory(
   { dtype = "f32", mode = "forward", tables = "dense" }: MemoryEstimateOptions = {},
 ): MemoryEstimate {
   const config = flashMoeConfig(options);
+  expectOneOf("mode", mode, ["forward", "backward", "train"]);
   const router = estimateRouterMemory(routerConfig(config), tokens, dtype);
   const mlp = estimateMlpMemory(config, dtype);
   const experts = estimateExpertsMemory(config, dtype, tokens * config.topK, tables);
@@ -49,13 +50,7 @@ export function estimateMemory(
     activationBytes = Math.max(activationBytes + router.savedBytes, backward);
   }
   if (mode === "train") {
-    const statistics =
-      8 *
-      (config.norm === "hidden"
-        ? config.hiddenSize
-        : config.norm === "logits"
-          ? config.keysX + config.keysY
-          : 0);
+    const statistics = 8 * normFeatures(routerConfig(config));
     const learnt = (parameterBytes - statistics) / bytes;
     optimizerBytes = learnt * (bytes === 2 ? 12 : 8);
   }

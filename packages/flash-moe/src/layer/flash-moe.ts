@@ -184,14 +184,11 @@ export class FlashMoE extends Module {
     hiddenStates: Tensor,
     options: { readonly training?: boolean; readonly addend?: Tensor } = {},
   ): FlashMoeRecording {
-    const recording = this.router.record(hiddenStates, options);
-    try {
-      const output = this.ffn.forward(hiddenStates, recording.routing, options);
+    const { training, addend } = options;
+    return this.router.recordFor(hiddenStates, { training }, (recording) => {
+      const output = this.ffn.forward(hiddenStates, recording.routing, { addend });
       return new FlashMoeRecording(this.ffn, hiddenStates, recording, output);
-    } catch (error) {
-      recording.dispose();
-      throw error;
-    }
+    });
   }
 
   /**

@@ -1,5 +1,6 @@
 import {
   type AddTo,
+  checkAddTo,
   cloneTensor,
   expectTensor,
   type FloatDType,
@@ -7,7 +8,7 @@ import {
   type Tensor,
   withScope,
 } from "@flash-moe/core";
-import type { SparseFfn } from "@flash-moe/ffn";
+import type { SparseFfn, TableLayout } from "@flash-moe/ffn";
 import type { RouterRecording, Routing } from "@flash-moe/router";
 
 export interface BackwardOptions {
@@ -16,7 +17,7 @@ export interface BackwardOptions {
   /** With respect to the routing weights, f32 [T, k]. */
   readonly gradRoutingWeights?: Tensor;
   /** Gradients of the expert tables for every row (default), or only for the rows that were used. */
-  readonly tables?: "dense" | "compact";
+  readonly tables?: TableLayout;
   readonly addTo?: AddTo;
 }
 
@@ -46,12 +47,16 @@ export class FlashMoeRecording implements Disposable {
    */
   backward(gradOutput: Tensor, options: BackwardOptions = {}): Gradients {
     const { addTo, gradRoutingWeights, gradRouterLogits, tables } = options;
+    const { weights, logits } = this.routing;
+    // All of it before anything is added to `addTo`.
+    checkAddTo(addTo, this.#hiddenStates.shape, [...this.#router.parameters(), ...this.#ffn.parameters()]);
+    const given = (name: string, tensor: Tensor | undefined, like: Tensor): Tensor<"f32"> | undefined =>
+      tensor && expectTensor(name, tensor, like.shape, ["f32"], like.backend);
+    const ofWeights = given("gradRoutingWeights", gradRoutingWeights, weights);
+    const ofLogits = given("gradRouterLogits", gradRouterLogits, logits);
     return withScope(
       (scope) => {
-        const { shape } = this.routing.weights;
-        const given =
-          gradRoutingWeights && expectTensor("gradRoutingWeights", gradRoutingWeights, shape, ["f32"]);
-        const addToWeights = given && scope.own(cloneTensor(given));
+        const addToWeights = ofWeights && scope.own(cloneTensor(ofWeights));
         const ffn = this.#ffn.backward(this.#hiddenStates, this.routing, gradOutput, {
           tables,
           addTo,
@@ -60,7 +65,7 @@ export class FlashMoeRecording implements Disposable {
         scope.own(ffn.weights);
         for (const tensor of ffn.gradients.tensorsBeside(addTo)) scope.own(tensor);
         const router = this.#router.backward(
-          { weights: ffn.weights, logits: gradRouterLogits },
+          { weights: ffn.weights, logits: ofLogits },
           { addTo: { hiddenStates: ffn.gradients.hiddenStates, parameters: addTo?.parameters } },
         );
         return new Gradients(

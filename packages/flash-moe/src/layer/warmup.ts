@@ -1,4 +1,5 @@
 import { type LongJobOptions, Scope } from "@flash-moe/core";
+import type { TableLayout } from "@flash-moe/ffn";
 import type { FlashMoE } from "./flash-moe.js";
 
 export interface WarmupOptions extends LongJobOptions {
@@ -7,7 +8,7 @@ export interface WarmupOptions extends LongJobOptions {
   /** Whether the batches are recorded in training mode, as they are by default. */
   readonly training?: boolean;
   /** How the gradients of the tables will be asked for. Default dense. */
-  readonly tables?: "dense" | "compact";
+  readonly tables?: TableLayout;
 }
 
 /** Calls every op of a batch, and frees what came of it. */
@@ -28,7 +29,7 @@ export function rehearse(layer: FlashMoE, tokens: number, options: WarmupOptions
 }
 
 /** Of one element: what is compiled does not depend on how many there are. */
-function rehearseAdamw({ backend, dtype }: FlashMoE, scope: Scope, tables: "dense" | "compact"): void {
+function rehearseAdamw({ backend, dtype }: FlashMoE, scope: Scope, tables: TableLayout): void {
   const one = () => scope.own(backend.zeros([1])).buffer;
   const compact = {
     capacity: 1,

@@ -31,7 +31,7 @@ export async function openByteSource(from: ByteSourceLike): Promise<ByteSource> 
   if (from instanceof Uint8Array) return memorySource(from);
   if (from instanceof ArrayBuffer) return memorySource(new Uint8Array(from));
   if (typeof from === "object" && from !== null) {
-    if ("read" in from && typeof from.read === "function") return from;
+    if ("read" in from && typeof from.read === "function" && typeof from.close === "function") return from;
     if ("slice" in from && typeof from.slice === "function" && typeof from.size === "number") {
       return blobSource(from);
     }

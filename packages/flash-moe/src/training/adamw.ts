@@ -1,7 +1,9 @@
 import {
   type AdamwCall,
   type Backend,
+  bufferOf,
   decode,
+  expectTensor,
   FlashMoeError,
   type LongJobOptions,
   Module,
@@ -107,7 +109,7 @@ export class AdamW extends Module {
 
   /**
    * One step on every parameter that has a gradient, by name. INVALID_ARGUMENT, and nothing done, for a
-   * parameter that the optimizer was not made for, or of another shape.
+   * parameter that the optimizer was not made for or of another shape, and for a gradient that does not fit.
    */
   step(
     parameters: readonly Parameter[],
@@ -122,6 +124,7 @@ export class AdamW extends Module {
       if (gradient === undefined) continue;
       const { firstMoment, secondMoment, master } = this.#stateOf(name, tensor);
       const settings = forParameter(name);
+      checkGradient(name, tensor, gradient);
       const rows = tensor.shape[0] ?? 1;
       const call: AdamwCall = {
         rows,
@@ -175,6 +178,19 @@ export class AdamW extends Module {
     }
     return state;
   }
+}
+
+/** Before any parameter is stepped: a step is made whole or not at all. */
+function checkGradient(name: string, { shape, backend }: Tensor, gradient: ParameterGradient): void {
+  const what = `the gradient of ${name}`;
+  if (gradient.layout === "dense") {
+    expectTensor(what, gradient.values, shape, ["f32"], backend);
+    return;
+  }
+  const capacity = bufferOf(`the ids of ${what}`, gradient.ids).length;
+  expectTensor(what, gradient.values, [capacity, ...shape.slice(1)], ["f32"], backend);
+  expectTensor(`the ids of ${what}`, gradient.ids, [capacity], ["i32"], backend);
+  expectTensor(`the count of ${what}`, gradient.count, [1], ["i32"], backend);
 }
 
 /** Elements that are on the host at once while a master copy is made. */

@@ -138,6 +138,63 @@ describe("FlashMoE", () => {
     expect(layer.record(states([1, 12])).output.shape).toEqual([1, 12]);
   });
 
+  it("changes no statistics when what comes after the router fails", async () => {
+    const layer = await FlashMoE.create(backend, options);
+    const x = states();
+    const read = () =>
+      Promise.all([layer.router.statistics?.mean.read(), layer.router.statistics?.variance.read()]);
+    const before = await read();
+    const live = backend.memory().liveBytes;
+    for (const addend of [x.buffer, states([1, 12]), backend.zeros(x.shape, "i32")]) {
+      expect(code(() => layer.record(x, { addend: addend as never }))).toMatch(/^INVALID_ARGUMENT/);
+    }
+    expect(backend.memory().liveBytes - live).toBe(4 * (12 + tokens * 12));
+
+    const bytes = layer.slots().reduce((sum, slot) => sum + slot.tensor.buffer.byteLength, 0);
+    for (let room = 256; room < 16_384; room += 256) {
+      const cramped = await reference.open({ memoryLimitBytes: bytes + room });
+      await layer.moveTo(cramped);
+      const outcome = code(() =>
+        layer.record(cramped.upload(new Float32Array(24).map(Math.cos), [2, 12])).dispose(),
+      );
+      expect(outcome).toMatch(/^(OUT_OF_MEMORY|nothing thrown)/);
+      if (outcome !== "nothing thrown") {
+        expect(await read()).toEqual(before);
+        expect(layer.router.batchesTracked).toBe(0);
+      }
+      await layer.moveTo(backend);
+      await cramped.dispose();
+      if (outcome === "nothing thrown") return;
+    }
+    expect.unreachable("a batch of two tokens needs less");
+  });
+
+  it("adds to no gradient when a part of a backward does not fit", async () => {
+    const layer = await FlashMoE.create(backend, options);
+    const x = states();
+    const dy = states(undefined, 2);
+    const recording = layer.record(x);
+    const addTo = recording.backward(dy);
+    const read = () => Promise.all(addTo.tensors().map((tensor) => tensor.read()));
+    const before = await read();
+    const weight = { layout: "dense", values: dy } as never;
+    const parameters = new Map(addTo.parameters).set("router_gate.weight", weight);
+    for (const wrong of [
+      { gradRouterLogits: backend.zeros([tokens, 11]) },
+      { gradRoutingWeights: dy },
+      { gradRouterLogits: {} as never },
+      { tables: "sparse" as never },
+      { tables: "compact" as const },
+      { addTo: { hiddenStates: addTo.hiddenStates, parameters } },
+    ]) {
+      expect(code(() => recording.backward(dy, { addTo, ...wrong }))).toMatch(/^INVALID_ARGUMENT/);
+    }
+    expect(code(() => recording.backward(new Float32Array(tokens * 12) as never, { addTo }))).toBe(
+      "INVALID_ARGUMENT gradOutput is Float32Array; takes a tensor",
+    );
+    expect(await read()).toEqual(before);
+  });
+
   it("handles zero tokens in evaluation", async () => {
     const layer = await FlashMoE.create(backend, options);
     const x = states([0, 12]);
@@ -203,6 +260,20 @@ describe("FlashMoE", () => {
     expect(await layer.forward(moved).read()).toEqual(expected);
     await cramped.dispose();
     await other.dispose();
+  });
+
+  it("estimates nothing for what cannot be", () => {
+    expect(code(() => estimateMemory(options, 1.5))).toMatch(/^INVALID_ARGUMENT tokens is 1.5/);
+    expect(code(() => estimateMemory(options, Number.NaN))).toMatch(/^INVALID_ARGUMENT tokens is NaN/);
+    expect(code(() => estimateMemory(options, 1, { mode: "both" as never }))).toMatch(
+      /^INVALID_ARGUMENT mode is both; takes one of forward, backward, train/,
+    );
+    expect(code(() => estimateMemory(options, 1, { tables: "all" as never }))).toMatch(
+      /^INVALID_ARGUMENT tables is all/,
+    );
+    expect(code(() => estimateMemory(options, 1, { dtype: "f64" as never }))).toMatch(
+      /^INVALID_ARGUMENT dtype is f64/,
+    );
   });
 
   it.each(["hidden", "logits", "none"] as const)(

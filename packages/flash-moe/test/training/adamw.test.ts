@@ -214,3 +214,28 @@ it("gives its memory back, also when it does not get all of it", async () => {
   expect(cramped.memory().liveBytes).toBe(48);
   await cramped.dispose();
 });
+
+it("steps no parameter when one of the gradients does not fit", async () => {
+  const all = [parameter("a"), parameter("b")];
+  const optimizer = await AdamW.create(all);
+  const gone = dense(slope);
+  gone.values.dispose();
+  const narrow: ParameterGradient = { layout: "dense", values: backend.upload(slope, [columns, rows]) };
+  const wrong: [ParameterGradient, string][] = [
+    [gone, "DISPOSED"],
+    [narrow, "INVALID_ARGUMENT"],
+    [{ layout: "dense", values: slope as never }, "INVALID_ARGUMENT"],
+    [{ ...compact([1]), ids: backend.upload(Int32Array.of(1), [1], "i32") } as never, "INVALID_ARGUMENT"],
+  ];
+  for (const [gradient, code] of wrong) {
+    const gradients = new Map([
+      ["a", dense(slope)],
+      ["b", gradient],
+    ]);
+    expect(() => optimizer.step(all, gradients, { learningRate: 0.1 })).toThrow(
+      expect.objectContaining({ code }),
+    );
+  }
+  expect(optimizer.steps).toBe(0);
+  expect(await valuesOf(all[0])).toEqual(initial);
+});
