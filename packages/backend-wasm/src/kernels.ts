@@ -238,9 +238,14 @@ export interface ScratchSizes {
   groupPairsScratchBytes(pairs: number): number;
 }
 
+/** Arguments of a kernel but for the last two. WebAssembly takes true for 1 and false for 0. */
+export type KernelArguments = readonly (number | boolean)[];
+
 /** What an instance of the module exports. */
 export type Kernels = ScratchSizes & {
-  readonly [Name in keyof TaskKernels]: (...argsTaskAndThread: number[]) => number | undefined;
+  readonly [Name in keyof TaskKernels]: (
+    ...argsTaskAndThread: [...KernelArguments, task: number, thread: number]
+  ) => number | undefined;
 };
 
 /** The names of the kernels that do their work in tasks. A step knows its kernel by its place here. */

@@ -1,5 +1,5 @@
 import type { FlashMoeError } from "@flash-moe/core";
-import { type Kernels, type TaskKernels, taskKernels } from "./kernels.js";
+import { type KernelArguments, type Kernels, type TaskKernels, taskKernels } from "./kernels.js";
 
 /** What to say of a value that is not as it must be, which only a kernel finds. */
 export interface Check {
@@ -15,7 +15,7 @@ export interface Step {
   readonly kernel: number;
   /** At least 1. */
   readonly tasks: number;
-  readonly args: readonly number[];
+  readonly args: KernelArguments;
   /** About what a task takes. */
   readonly taskMicroseconds: number;
   readonly check: Check | undefined;
@@ -31,8 +31,7 @@ export function makeStep<Name extends keyof TaskKernels>(
   args: Parameters<TaskKernels[Name]>,
   check?: Check,
 ): Step {
-  const numbers = (args as (number | boolean)[]).map(Number);
-  return { kernel: places.get(name)!, tasks, args: numbers, taskMicroseconds: microseconds / tasks, check };
+  return { kernel: places.get(name)!, tasks, args, taskMicroseconds: microseconds / tasks, check };
 }
 
 /** Runs a step here and now; returns what its check says, if anything. */

@@ -192,8 +192,8 @@ export class DefinedBackend<H> implements Backend {
   async prepare<Name extends OpName>(op: Name, call: OpCalls[Name]): Promise<void> {
     this.#assertUsable();
     this.#assertPresent(op);
-    validateCall(op, call, this);
-    await this.#settle("prepare", () => this.#prepareRaw(op, call));
+    const legal = validateCall(op, call, this);
+    await this.#settle("prepare", () => this.#prepareRaw(op, legal));
   }
 
   async prepareWork(work: () => void, { signal, onProgress }: LongJobOptions): Promise<void> {
@@ -309,16 +309,16 @@ export class DefinedBackend<H> implements Backend {
   #run(op: OpName, call: OpCalls[OpName]): void {
     this.#assertUsable();
     this.#assertPresent(op);
-    validateCall(op, call, this);
+    const legal = validateCall(op, call, this);
     if (this.#preparing !== undefined) {
-      const ready = this.#prepareRaw(op, call);
+      const ready = this.#prepareRaw(op, legal);
       // Judged when its turn comes.
       ready.catch(() => {});
       this.#preparing.push({ op, ready });
       return;
     }
     const { ops } = this.#implementation;
-    const answer: unknown = this.#guard(op, () => ops[op]?.(this.#withHandles(call) as never));
+    const answer: unknown = this.#guard(op, () => ops[op]?.(legal as never));
     if (answer instanceof Promise) this.#refusePromise(op, answer);
   }
 
@@ -331,8 +331,8 @@ export class DefinedBackend<H> implements Backend {
     );
   }
 
-  async #prepareRaw(op: OpName, call: OpCalls[OpName]): Promise<void> {
-    await this.#implementation.prepare?.(op, this.#withHandles(call) as OpCalls<H>[OpName]);
+  async #prepareRaw(op: OpName, call: OpCalls<H>[OpName]): Promise<void> {
+    await this.#implementation.prepare?.(op, call);
   }
 
   #assertPresent(op: OpName): void {
@@ -347,19 +347,6 @@ export class DefinedBackend<H> implements Backend {
     } catch (error) {
       throw FlashMoeError.from(error, "BACKEND_FAILED", `${this.name}: ${what}`);
     }
-  }
-
-  /** The call with every buffer replaced by its handle; nested groups of buffers too. */
-  #withHandles(value: object): object {
-    const out: Record<string, unknown> = {};
-    for (const key of Object.keys(value)) {
-      const field: unknown = value[key as keyof typeof value];
-      if (isManagedBuffer(field)) out[key] = field.handle;
-      else if (typeof field === "object" && field !== null && !Array.isArray(field))
-        out[key] = this.#withHandles(field);
-      else out[key] = field;
-    }
-    return out;
   }
 
   /** Awaits the device; a late error or a loss that shows meanwhile wins over the result. */

@@ -4,18 +4,18 @@ interface Disposes {
 
 /** Owns things until its end, so that nothing leaks when something in between throws. */
 export class Scope {
-  readonly #owned = new Set<Disposes>();
+  readonly #owned: Disposes[] = [];
 
   /** Disposes `resource` at the end of the scope, unless kept. */
   own<Resource extends Disposes>(resource: Resource): Resource {
-    this.#owned.add(resource);
+    if (!this.#owned.includes(resource)) this.#owned.push(resource);
     return resource;
   }
 
   /** Disposes everything owned, except `kept`. */
   end(kept: readonly Disposes[] = []): void {
     for (const resource of this.#owned) if (!kept.includes(resource)) resource.dispose();
-    this.#owned.clear();
+    this.#owned.length = 0;
   }
 }
 

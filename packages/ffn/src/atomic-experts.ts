@@ -151,7 +151,7 @@ export class AtomicExperts extends Module {
           ? expectTensor("output", options.output, shape, [this.dtype])
           : scope.own(newTensor(this.backend, shape, this.dtype, "experts output"));
         const addend = options.addend && bufferOf("addend", options.addend);
-        this.backend.ops.expertsForward({ ...call, addend, output: output.buffer });
+        this.backend.ops.expertsForward(Object.assign(call, { addend, output: output.buffer }));
         return output;
       },
       (output) => [output],
@@ -202,28 +202,34 @@ export class AtomicExperts extends Module {
             : expectTensor("addToWeights", options.addToWeights, weightsShape, ["f32"]);
         const down = added.down ?? table();
         const up = added.up ?? table();
-        const buffers = { down: down.buffer, up: up.buffer };
-        let tables: TableGradients = { layout: "dense", ...buffers };
+        let tables: TableGradients = { layout: "dense", down: down.buffer, up: up.buffer };
         const layout = { down: dense(down), up: dense(up) };
         if (compact) {
           const ids = scope.own(newTensor(this.backend, [rows], "i32"));
           const count = scope.own(newTensor(this.backend, [1], "i32"));
-          tables = { layout: "compact", ids: ids.buffer, count: count.buffer, ...buffers };
+          tables = {
+            layout: "compact",
+            ids: ids.buffer,
+            count: count.buffer,
+            down: down.buffer,
+            up: up.buffer,
+          };
           layout.down = { layout: "compact", values: down, ids, count };
           layout.up = { layout: "compact", values: up, ids, count };
         }
-        this.backend.ops.expertsBackward({
-          ...call,
-          gradOutput: gradOutput.buffer,
-          gradHiddenStates: states.buffer,
-          gradWeights: weights.buffer,
-          gradTables: tables,
-          accumulate: [
-            ...(added.states ? (["gradHiddenStates"] as const) : []),
-            ...(added.down ? (["gradTables"] as const) : []),
-            ...(options.addToWeights ? (["gradWeights"] as const) : []),
-          ],
-        });
+        const accumulate: ("gradHiddenStates" | "gradWeights" | "gradTables")[] = [];
+        if (added.states !== undefined) accumulate.push("gradHiddenStates");
+        if (added.down !== undefined) accumulate.push("gradTables");
+        if (options.addToWeights !== undefined) accumulate.push("gradWeights");
+        this.backend.ops.expertsBackward(
+          Object.assign(call, {
+            gradOutput: gradOutput.buffer,
+            gradHiddenStates: states.buffer,
+            gradWeights: weights.buffer,
+            gradTables: tables,
+            accumulate,
+          }),
+        );
         const parameters = new Map([
           ["down_embed.weight", layout.down],
           ["up_embed.weight", layout.up],
@@ -254,10 +260,13 @@ export class AtomicExperts extends Module {
       this.config.numExperts,
       routing,
     );
+    const { hiddenSize, numExperts, activation } = this.config;
     return {
-      ...this.config,
       tokens,
+      hiddenSize,
+      numExperts,
       topK,
+      activation,
       hiddenStates: hiddenStates.buffer,
       down: this.#down.tensor.buffer,
       up: this.#up.tensor.buffer,

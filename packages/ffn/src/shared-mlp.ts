@@ -124,11 +124,12 @@ export class SharedMlp extends Module {
       (scope) => {
         const dtype = options.outputDType ?? this.dtype;
         const output = scope.own(newTensor(this.backend, hiddenStates.shape, dtype, "MLP output"));
-        this.backend.ops.mlpForward({
-          ...this.#call(tokens, hiddenStates),
-          addend: options.addend && bufferOf("addend", options.addend),
-          output: output.buffer,
-        });
+        this.backend.ops.mlpForward(
+          Object.assign(this.#call(tokens, hiddenStates), {
+            addend: options.addend && bufferOf("addend", options.addend),
+            output: output.buffer,
+          }),
+        );
         return output;
       },
       (output) => [output],
@@ -159,15 +160,16 @@ export class SharedMlp extends Module {
           parameters.set(name, { layout: "dense", values });
           return values.buffer;
         };
-        this.backend.ops.mlpBackward({
-          ...this.#call(tokens, hiddenStates),
-          gradOutput: gradOutput.buffer,
-          gradHiddenStates: states.buffer,
-          gradGate: gradient("gate_proj.weight", this.#gate.tensor),
-          gradUp: gradient("up_proj.weight", this.#up.tensor),
-          gradDown: gradient("down_proj.weight", this.#down.tensor),
-          accumulate,
-        });
+        this.backend.ops.mlpBackward(
+          Object.assign(this.#call(tokens, hiddenStates), {
+            gradOutput: gradOutput.buffer,
+            gradHiddenStates: states.buffer,
+            gradGate: gradient("gate_proj.weight", this.#gate.tensor),
+            gradUp: gradient("up_proj.weight", this.#up.tensor),
+            gradDown: gradient("down_proj.weight", this.#down.tensor),
+            accumulate,
+          }),
+        );
         return new Gradients(states, parameters);
       },
       (gradients) => gradients.tensors(),
@@ -187,9 +189,12 @@ export class SharedMlp extends Module {
   }
 
   #call(tokens: number, hiddenStates: Tensor) {
+    const { hiddenSize, intermediateSize, activation } = this.config;
     return {
-      ...this.config,
       tokens,
+      hiddenSize,
+      intermediateSize,
+      activation,
       hiddenStates: hiddenStates.buffer,
       gate: this.#gate.tensor.buffer,
       up: this.#up.tensor.buffer,

@@ -85,17 +85,17 @@ export class RouterRecording implements Disposable {
       (scope) => {
         const states = addedStates ?? scope.own(newTensor(backend, this.#hiddenStates.shape));
         const weight = addedWeight ?? scope.own(newTensor(backend, [keys, hiddenSize]));
-        const accumulateStates = addedStates && (["gradInput"] as const);
 
         const gradLogits = scope.own(this.#gradLogits(outputs));
         let gradProjection = gradLogits;
         if (norm === "logits" && this.#norm !== undefined) {
           gradProjection = scope.own(newTensor(backend, [tokens, keys]));
-          ops.batchNormBackward({
-            ...this.#normCall(this.#norm, keys),
-            gradOutput: gradLogits.buffer,
-            gradInput: gradProjection.buffer,
-          });
+          ops.batchNormBackward(
+            Object.assign(this.#normCall(this.#norm, keys), {
+              gradOutput: gradLogits.buffer,
+              gradInput: gradProjection.buffer,
+            }),
+          );
         }
 
         let projected = this.#hiddenStates;
@@ -113,24 +113,25 @@ export class RouterRecording implements Disposable {
           accumulate: addedWeight && ["output"],
         });
 
-        const toStates = {
+        const normalised = norm === "hidden" && this.#norm;
+        const gradProjected = normalised ? scope.own(newTensor(backend, [tokens, hiddenSize])) : states;
+        ops.linear({
           rows: tokens,
           inner: keys,
           columns: hiddenSize,
           a: gradProjection.buffer,
           b: this.#weight.buffer,
-        };
-        if (norm === "hidden" && this.#norm !== undefined) {
-          const gradNormalised = scope.own(newTensor(backend, [tokens, hiddenSize]));
-          ops.linear({ ...toStates, output: gradNormalised.buffer });
-          ops.batchNormBackward({
-            ...this.#normCall(this.#norm, hiddenSize),
-            gradOutput: gradNormalised.buffer,
-            gradInput: states.buffer,
-            accumulate: accumulateStates,
-          });
-        } else {
-          ops.linear({ ...toStates, output: states.buffer, accumulate: accumulateStates && ["output"] });
+          output: gradProjected.buffer,
+          accumulate: addedStates && !normalised ? ["output"] : undefined,
+        });
+        if (normalised) {
+          ops.batchNormBackward(
+            Object.assign(this.#normCall(normalised, hiddenSize), {
+              gradOutput: gradProjected.buffer,
+              gradInput: states.buffer,
+              accumulate: addedStates && ["gradInput" as const],
+            }),
+          );
         }
         const gradient: ParameterGradient = { layout: "dense", values: weight };
         return new Gradients(states, new Map([["router_gate.weight", gradient]]));
@@ -201,20 +202,21 @@ export class RouterRecording implements Disposable {
     return withScope(
       (scope) => {
         const output = scope.own(newTensor(backend, [this.#tokens, hiddenSize]));
-        const call = { ...this.#normCall(norm, hiddenSize), output: output.buffer };
+        const call = Object.assign(this.#normCall(norm, hiddenSize), { output: output.buffer });
         if (this.#training) {
           const unread = (): DeviceBuffer => scope.own(newTensor(backend, [hiddenSize])).buffer;
-          backend.ops.batchNormForward({
-            ...call,
-            training: true,
-            momentum: normMomentum,
-            mean: unread(),
-            variance: unread(),
-            runningMean: unread(),
-            runningVariance: unread(),
-          });
+          backend.ops.batchNormForward(
+            Object.assign(call, {
+              training: true as const,
+              momentum: normMomentum,
+              mean: unread(),
+              variance: unread(),
+              runningMean: unread(),
+              runningVariance: unread(),
+            }),
+          );
         } else {
-          backend.ops.batchNormForward({ ...call, training: false });
+          backend.ops.batchNormForward(Object.assign(call, { training: false as const }));
         }
         return output;
       },

@@ -185,7 +185,7 @@ export class Crew {
   #handsWith(kernels: Kernels): Hands {
     const memory = this.#memory;
     return {
-      run: (kernel, args) => kernels[taskKernels[kernel]](...args),
+      run: (kernel, args, task, thread) => kernels[taskKernels[kernel]](...args, task, thread),
       read: (id, address, bytes) => {
         const result = copyOf(memory, address, bytes);
         return () => this.#receive({ id, ...result });

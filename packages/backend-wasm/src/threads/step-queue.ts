@@ -1,4 +1,5 @@
 import type { FlashMoeError } from "@flash-moe/core";
+import type { KernelArguments } from "../kernels.js";
 import type { Check } from "../step.js";
 import { controlWords, queueWords, slotCount, slotHeader, slotWords, stepKinds } from "./queue-words.js";
 
@@ -9,7 +10,7 @@ const none = 0x7fff_ffff;
 export interface QueuedStep {
   readonly kernel: number | (typeof stepKinds)[keyof typeof stepKinds];
   readonly tasks: number;
-  readonly args: readonly number[];
+  readonly args: KernelArguments;
   /** About what a task takes. */
   readonly taskMicroseconds: number;
   readonly check?: Check | undefined;
@@ -18,7 +19,7 @@ export interface QueuedStep {
 /** What the calling thread needs to take tasks too. */
 export interface Hands {
   /** Runs one task of a kernel; returns the place of a value that is not as it must be, if there is one. */
-  run(kernel: number, args: readonly number[]): number | undefined;
+  run(kernel: number, args: KernelArguments, task: number, thread: number): number | undefined;
   /** Does a `read`, and returns what hands its result over. */
   read(id: number, address: number, bytes: number): () => void;
   /** Does what the answer to a step is for. */
@@ -106,7 +107,7 @@ export class StepQueue {
       }
       if (kind === stepKinds.signal) answer = () => hands.answer(args[0]);
       else if (kind === stepKinds.read) answer = hands.read(args[0], args[1], args[2]);
-      else this.#noteWrong(hands.run(kind, [...args, tasks - left, hands.thread]) ?? -1);
+      else this.#noteWrong(hands.run(kind, args, tasks - left, hands.thread) ?? -1);
       done++;
     }
     if (done > 0 && Atomics.sub(control, PENDING, done) === done) this.#finish(step, hands, answer);
@@ -176,7 +177,8 @@ export class StepQueue {
     this.slots[at + 2] = check?.values ?? 0;
     this.slots[at + 3] = args.length;
     this.slots[at + 4] = taskMicroseconds;
-    this.slots.set(args, at + slotHeader);
+    // It makes 1 of true and 0 of false.
+    this.slots.set(args as ArrayLike<number>, at + slotHeader);
     if (check !== undefined) this.#checks.push({ step: this.#written, check });
     this.#written = (this.#written + 1) | 0;
   }

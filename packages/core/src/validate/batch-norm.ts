@@ -1,7 +1,7 @@
 import type { BatchNormBackwardCall, BatchNormForwardCall } from "../ops.js";
 import { anyFloat, type CallChecker, f32Only } from "./call-checker.js";
 
-function validateSizes(call: BatchNormForwardCall | BatchNormBackwardCall, check: CallChecker): void {
+function validateSizes<H>(call: BatchNormForwardCall | BatchNormBackwardCall, check: CallChecker<H>): void {
   check.size("tokens", call.tokens);
   check.size("features", call.features, 1);
   check.flag("training", call.training);
@@ -13,30 +13,52 @@ function validateSizes(call: BatchNormForwardCall | BatchNormBackwardCall, check
   check.number("epsilon", call.epsilon, 0);
 }
 
-export function validateBatchNormForward(call: BatchNormForwardCall, check: CallChecker): void {
+export function validateBatchNormForward<H>(
+  call: BatchNormForwardCall,
+  check: CallChecker<H>,
+): BatchNormForwardCall<H> {
   validateSizes(call, check);
-  const { tokens, features } = call;
-  check.input("input", call.input, tokens * features, anyFloat);
-  check.output("output", call.output, tokens * features, f32Only);
-  if (call.training) {
-    check.number("momentum", call.momentum, 0, 1);
-    check.output("mean", call.mean, features, f32Only);
-    check.output("variance", call.variance, features, f32Only);
-    check.output("runningMean", call.runningMean, features, f32Only);
-    check.output("runningVariance", call.runningVariance, features, f32Only);
-  } else {
-    check.input("mean", call.mean, features, f32Only);
-    check.input("variance", call.variance, features, f32Only);
+  const { tokens, features, epsilon } = call;
+  const input = check.input("input", call.input, tokens * features, anyFloat);
+  const output = check.output("output", call.output, tokens * features, f32Only);
+  if (!call.training) {
+    const mean = check.input("mean", call.mean, features, f32Only);
+    const variance = check.input("variance", call.variance, features, f32Only);
+    return { training: false, tokens, features, epsilon, input, output, mean, variance };
   }
+  check.number("momentum", call.momentum, 0, 1);
+  return {
+    tokens,
+    features,
+    epsilon,
+    input,
+    output,
+    training: true,
+    momentum: call.momentum,
+    mean: check.output("mean", call.mean, features, f32Only),
+    variance: check.output("variance", call.variance, features, f32Only),
+    runningMean: check.output("runningMean", call.runningMean, features, f32Only),
+    runningVariance: check.output("runningVariance", call.runningVariance, features, f32Only),
+  };
 }
 
-export function validateBatchNormBackward(call: BatchNormBackwardCall, check: CallChecker): void {
+export function validateBatchNormBackward<H>(
+  call: BatchNormBackwardCall,
+  check: CallChecker<H>,
+): BatchNormBackwardCall<H> {
   validateSizes(call, check);
-  const { tokens, features } = call;
-  check.accumulate(call.accumulate, ["gradInput"]);
-  check.input("input", call.input, tokens * features, anyFloat);
-  check.input("mean", call.mean, features, f32Only);
-  check.input("variance", call.variance, features, f32Only);
-  check.input("gradOutput", call.gradOutput, tokens * features, f32Only);
-  check.output("gradInput", call.gradInput, tokens * features, f32Only);
+  const { tokens, features, training, epsilon, accumulate } = call;
+  check.accumulate(accumulate, ["gradInput"]);
+  return {
+    tokens,
+    features,
+    training,
+    epsilon,
+    accumulate,
+    input: check.input("input", call.input, tokens * features, anyFloat),
+    mean: check.input("mean", call.mean, features, f32Only),
+    variance: check.input("variance", call.variance, features, f32Only),
+    gradOutput: check.input("gradOutput", call.gradOutput, tokens * features, f32Only),
+    gradInput: check.output("gradInput", call.gradInput, tokens * features, f32Only),
+  };
 }

@@ -7,8 +7,8 @@ import type { OpName } from "../ops.js";
 const maxSize = 2 ** 31 - 1;
 
 /** What checks need of a backend. */
-export interface CheckedBackend extends Backend {
-  handleOf(name: string, buffer: DeviceBuffer, op?: OpName): unknown;
+export interface CheckedBackend<H> extends Backend {
+  handleOf(name: string, buffer: DeviceBuffer, op?: OpName): H;
 }
 
 interface UsedBuffer {
@@ -22,14 +22,17 @@ function sameMemory(a: UsedBuffer, b: UsedBuffer): boolean {
   return a.buffer === b.buffer || (a.handle === b.handle && a.buffer.length > 0);
 }
 
-/** Checks the fields of one call of one op; every complaint names op, field, value and what is accepted. */
-export class CallChecker {
+/**
+ * Checks the fields of one call of one op; every complaint names op, field, value and what is accepted. `H` is what the
+ * backend puts in place of buffers.
+ */
+export class CallChecker<H> {
   readonly op: OpName;
-  readonly backend: CheckedBackend;
+  readonly backend: CheckedBackend<H>;
   readonly #inputs: UsedBuffer[] = [];
   readonly #outputs: UsedBuffer[] = [];
 
-  constructor(op: OpName, backend: CheckedBackend) {
+  constructor(op: OpName, backend: CheckedBackend<H>) {
     this.op = op;
     this.backend = backend;
   }
@@ -88,18 +91,37 @@ export class CallChecker {
     }
   }
 
-  input(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
-    this.#inputs.push({ name, buffer, handle: this.#buffer(name, buffer, length, accepted) });
+  /** A buffer that is read; returns its handle, as those below do. */
+  input(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): H {
+    return this.#use(this.#inputs, name, buffer, length, accepted);
+  }
+
+  optionalInput(
+    name: string,
+    buffer: DeviceBuffer | undefined,
+    length: number,
+    accepted: readonly DType[],
+  ): H | undefined {
+    return buffer === undefined ? undefined : this.input(name, buffer, length, accepted);
   }
 
   /** An output, or a buffer that is updated in place. */
-  output(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): void {
-    this.#outputs.push({ name, buffer, handle: this.#buffer(name, buffer, length, accepted) });
+  output(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): H {
+    return this.#use(this.#outputs, name, buffer, length, accepted);
+  }
+
+  optionalOutput(
+    name: string,
+    buffer: DeviceBuffer | undefined,
+    length: number,
+    accepted: readonly DType[],
+  ): H | undefined {
+    return buffer === undefined ? undefined : this.output(name, buffer, length, accepted);
   }
 
   /** The storage dtype of a call, taken from one of its buffers. */
   storage(name: string, buffer: DeviceBuffer): FloatDType {
-    this.#handle(name, buffer);
+    this.backend.handleOf(name, buffer, this.op);
     if (buffer.dtype === "i32") this.fail(`${name} is i32; takes f32, f16 or bf16`);
     return buffer.dtype;
   }
@@ -120,15 +142,18 @@ export class CallChecker {
     }
   }
 
-  #handle(name: string, buffer: DeviceBuffer): unknown {
-    return this.backend.handleOf(name, buffer, this.op);
-  }
-
-  #buffer(name: string, buffer: DeviceBuffer, length: number, accepted: readonly DType[]): unknown {
-    const handle = this.#handle(name, buffer);
+  #use(
+    used: UsedBuffer[],
+    name: string,
+    buffer: DeviceBuffer,
+    length: number,
+    accepted: readonly DType[],
+  ): H {
+    const handle = this.backend.handleOf(name, buffer, this.op);
     if (!accepted.includes(buffer.dtype))
       this.fail(`${name} is ${buffer.dtype}; takes ${[...new Set(accepted)].join(" or ")}`);
     if (buffer.length !== length) this.fail(`${name} has ${buffer.length} elements; takes ${length}`);
+    used.push({ name, buffer, handle });
     return handle;
   }
 }

@@ -8,7 +8,13 @@ import { validateLinear } from "./linear.js";
 import { validateMlpBackward, validateMlpForward } from "./mlp.js";
 import { validateRouterSelectBackward, validateRouterSelectForward } from "./router-select.js";
 
-const validators: { readonly [Name in OpName]: (call: OpCalls[Name], check: CallChecker) => void } = {
+/**
+ * Each checks a call and returns it, as the backend is to see it. They add fields by Object.assign: in Node 20,
+ * `{ ...shape, output }` takes a microsecond, which a token has to wait for.
+ */
+const validators: {
+  readonly [Name in OpName]: <H>(call: OpCalls[Name], check: CallChecker<H>) => OpCalls<H>[Name];
+} = {
   linear: validateLinear,
   batchNormForward: validateBatchNormForward,
   batchNormBackward: validateBatchNormBackward,
@@ -21,16 +27,20 @@ const validators: { readonly [Name in OpName]: (call: OpCalls[Name], check: Call
   adamw: validateAdamw,
 };
 
-/** Throws INVALID_ARGUMENT, DISPOSED or FOREIGN_BUFFER unless the call is legal on `backend`. */
-export function validateCall<Name extends OpName>(
+/**
+ * The call with every buffer replaced by its handle, if it is legal on `backend`; throws INVALID_ARGUMENT, DISPOSED or
+ * FOREIGN_BUFFER else.
+ */
+export function validateCall<Name extends OpName, H>(
   op: Name,
   call: OpCalls[Name],
-  backend: CheckedBackend,
-): void {
+  backend: CheckedBackend<H>,
+): OpCalls<H>[Name] {
   if (typeof call !== "object" || call === null) {
     throw new FlashMoeError("INVALID_ARGUMENT", `${op}: call is ${String(call)}; takes an object`);
   }
   const check = new CallChecker(op, backend);
-  validators[op](call, check);
+  const legal = validators[op](call, check);
   check.noAliases();
+  return legal;
 }
