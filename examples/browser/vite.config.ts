@@ -7,9 +7,6 @@ const headers = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-/** Paths of files are for Node: the page never gets as far as importing these. */
-const external = [/^node:/];
-
 export default defineConfig({
   // Relative, so that the built page works from any folder of any server.
   base: "./",
@@ -18,6 +15,6 @@ export default defineConfig({
   resolve: { conditions: ["@flash-moe/source", "module", "browser", "development|production"] },
   server: { headers },
   preview: { headers },
-  worker: { format: "es", rolldownOptions: { external } },
-  build: { target: "es2022", sourcemap: true, rolldownOptions: { external } },
+  worker: { format: "es" },
+  build: { target: "es2022", sourcemap: true },
 });

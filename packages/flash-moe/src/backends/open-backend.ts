@@ -135,7 +135,7 @@ async function importProvider(
   const accepted = `takes auto, ${names}, or a module whose default export is a backend provider`;
   let module: { default?: unknown };
   try {
-    module = await import(/* @vite-ignore */ specifier);
+    module = await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier);
   } catch (error) {
     const detail = error instanceof Error ? error.message.split("\n")[0] : String(error);
     const relative = /^\.\.?\//.test(specifier)

@@ -1,5 +1,5 @@
 import { FlashMoeError } from "@flash-moe/core";
-import { ioError, nodeFileSystem } from "./node-fs.js";
+import { ioError, nodeFiles } from "./node-fs.js";
 
 /** Bytes that can be read in pieces. */
 export interface ByteSource {
@@ -46,7 +46,7 @@ export async function openByteSource(from: ByteSourceLike): Promise<ByteSource> 
 const readLimit = 2 ** 30;
 
 async function openFile(path: string): Promise<ByteSource> {
-  const fs = await nodeFileSystem(path);
+  const { fs } = nodeFiles(path);
   let size: number;
   let handle: Awaited<ReturnType<typeof fs.open>>;
   try {

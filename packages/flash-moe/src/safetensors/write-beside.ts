@@ -1,16 +1,16 @@
 import type { AbortSignalLike } from "@flash-moe/core";
-import { type FileSystem, ioError, nodeFileSystem } from "./node-fs.js";
+import { ioError, type NodeFiles, nodeFiles } from "./node-fs.js";
 
 /**
  * IO_FAILED if it can be told that `writeBeside` will not be able to write there: for a long job to ask
  * before it begins. Writes nothing.
  */
 export async function checkWritable(path: string): Promise<void> {
-  const fs = await nodeFileSystem(path);
+  const node = nodeFiles(path);
+  const { fs } = node;
   try {
-    const { file } = await resolveTarget(fs, path);
-    const { dirname } = await import("node:path");
-    await fs.access(dirname(file), fs.constants.W_OK | fs.constants.X_OK);
+    const { file } = await resolveTarget(node, path);
+    await fs.access(node.path.dirname(file), fs.constants.W_OK | fs.constants.X_OK);
   } catch (cause) {
     throw ioError("write", path, cause);
   }
@@ -30,7 +30,8 @@ export async function writeBeside(
   signal?: AbortSignalLike,
 ): Promise<void> {
   signal?.throwIfAborted();
-  const fs = await nodeFileSystem(path);
+  const node = nodeFiles(path);
+  const { fs } = node;
   const attempt = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     try {
       return await work();
@@ -39,8 +40,8 @@ export async function writeBeside(
     }
   };
 
-  const target = await attempt(() => resolveTarget(fs, path));
-  const { dirname, basename, join } = await import("node:path");
+  const target = await attempt(() => resolveTarget(node, path));
+  const { dirname, basename, join } = node.path;
   const folder = dirname(target.file);
   const random = Math.random().toString(36).slice(2, 10);
   const beside = join(folder, `.${basename(target.file).slice(0, 100)}.${random}.tmp`);
@@ -79,7 +80,8 @@ interface Target {
 }
 
 /** What a rename has to replace: behind links, so that these stay; never a device, a pipe or a folder. */
-async function resolveTarget(fs: FileSystem, path: string): Promise<Target> {
+async function resolveTarget(node: NodeFiles, path: string): Promise<Target> {
+  const { fs } = node;
   let file: string;
   try {
     file = await fs.realpath(path);
@@ -87,8 +89,8 @@ async function resolveTarget(fs: FileSystem, path: string): Promise<Target> {
     if (!isAbsent(error)) throw error;
     const link = await fs.readlink(path).catch(() => undefined);
     if (link === undefined) return { file: path };
-    const { dirname, resolve } = await import("node:path");
-    return resolveTarget(fs, resolve(await fs.realpath(dirname(path)), link));
+    const folder = await fs.realpath(node.path.dirname(path));
+    return resolveTarget(node, node.path.resolve(folder, link));
   }
   const found = await fs.stat(file);
   if (!found.isFile()) throw new Error("it is there and not a regular file");
@@ -100,7 +102,7 @@ function isAbsent(error: unknown): boolean {
 }
 
 /** Makes the rename last through a power cut; not every system can. */
-async function syncFolder(fs: FileSystem, folder: string): Promise<void> {
+async function syncFolder(fs: NodeFiles["fs"], folder: string): Promise<void> {
   try {
     const handle = await fs.open(folder, "r");
     try {

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   checkWritable,
   encodeSafetensors,
@@ -302,5 +302,18 @@ describe("a file is there whole or not at all", () => {
       process.chdir(before);
     }
     expect(await readdir(folder)).toEqual(["bare.safetensors"]);
+  });
+
+  test.each([
+    ["no process", undefined],
+    ["a shim of one", { env: {} }],
+  ])("where there is no file system, with %s, paths are UNSUPPORTED", async (_, process) => {
+    vi.stubGlobal("process", process);
+    try {
+      await expectError(writeSafetensors("a.safetensors", []), "UNSUPPORTED", "a.safetensors", "Blob");
+      await expectError(openSafetensors("a.safetensors"), "UNSUPPORTED", "a.safetensors", "Blob");
+    } finally {
+      vi.unstubAllGlobals();
+    }
   });
 });
