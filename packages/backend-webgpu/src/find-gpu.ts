@@ -32,11 +32,6 @@ export async function findGpu(): Promise<FoundGpu> {
     };
   }
   if (dawn !== undefined) return { gpu: dawn, from: "package" };
-  if (lacksVulkanLoader()) {
-    return {
-      reason: "there is no Vulkan loader: install libvulkan1 and a Vulkan driver of the GPU's vendor",
-    };
-  }
   let loaded: DawnPackage;
   try {
     // Not a literal: a bundler would look for a package that only Node needs.
@@ -44,6 +39,11 @@ export async function findGpu(): Promise<FoundGpu> {
     loaded = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as DawnPackage;
   } catch (error) {
     return { reason: explainImport(error) };
+  }
+  if (lacksVulkanLoader()) {
+    return {
+      reason: "there is no Vulkan loader: install libvulkan1 and a Vulkan driver of the GPU's vendor",
+    };
   }
   try {
     dawn = loaded.create([...dawnOptions]);
@@ -64,7 +64,7 @@ export function explainNoAdapter(from: "runtime" | "package"): string {
   );
 }
 
-/** Asked before Dawn is, which would find out too, and write about it to stderr whoever listens. */
+/** Asked before Dawn looks for it, which would write about it to stderr, whoever listens. */
 function lacksVulkanLoader(): boolean {
   const { process } = globalThis as {
     process?: { platform?: string; dlopen?: (module: object, file: string) => void };
