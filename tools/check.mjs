@@ -16,6 +16,7 @@ const steps = [
   ["imports between packages", "tools/turbo.mjs", "boundaries"],
   ["unused files, exports and dependencies", "node_modules/knip/bin/knip.js"],
   ["packages as published", "tools/checks/publint.mjs"],
+  ["types as published", "tools/checks/published-types.mjs"],
   [
     "imports without an environment",
     "--experimental-vm-modules",

@@ -8,6 +8,7 @@ import {
   FlashMoeError,
 } from "@flash-moe/core";
 import { type DeviceMemory, type Part, wordBytes } from "./device-memory.js";
+import type { GpuBuffer } from "./gpu-types.js";
 import { memoryUsage } from "./transfers.js";
 
 export interface WrapOptions {
@@ -19,7 +20,7 @@ export interface WrapOptions {
 
 /** A range of a GPUBuffer that holds elements of a buffer. */
 export interface GpuRange {
-  readonly buffer: GPUBuffer;
+  readonly buffer: GpuBuffer;
   readonly byteOffset: number;
   readonly byteLength: number;
 }
@@ -33,7 +34,7 @@ export interface GpuRange {
  */
 export function wrapGpuBuffer(
   backend: Backend,
-  buffer: GPUBuffer,
+  buffer: GpuBuffer,
   dtype: DType,
   length: number,
   options: WrapOptions = {},

@@ -1,18 +1,17 @@
-/// <reference types="@webgpu/types" />
-
 import { checkOptions, takes } from "@flash-moe/core";
+import type { Gpu, GpuAdapter, GpuAdapterOptions, GpuDevice } from "./gpu-types.js";
 
 export interface WebGpuOptions {
   /** Run on this device: a page's own, or another library's. It is not destroyed with the backend. */
-  readonly device?: GPUDevice;
+  readonly device?: GpuDevice;
   /** Open a device on this adapter. */
-  readonly adapter?: GPUAdapter;
+  readonly adapter?: GpuAdapter;
   /** Look for an adapter here instead of `navigator.gpu` or the package `webgpu`. */
-  readonly gpu?: GPU;
+  readonly gpu?: Gpu;
   /** Which GPU of a machine that has two; "high-performance" unless given. */
-  readonly powerPreference?: GPUPowerPreference;
+  readonly powerPreference?: "high-performance" | "low-power";
   /** What else the adapter is asked for with. */
-  readonly adapterOptions?: GPURequestAdapterOptions;
+  readonly adapterOptions?: GpuAdapterOptions;
   /**
    * Bytes that buffers and intermediates may take together. By default unlimited, since WebGPU does not tell, and on a
    * software adapter a share of the memory that is free.
