@@ -20,6 +20,12 @@ const sanitizers = {
 };
 
 /**
+ * Node unloads what only a worker thread had loaded when that ends; CUDA's runtime has called functions of the process by
+ * then (at its exit, at the end of a thread) that would be gone.
+ */
+const staysLoaded = "-znodelete";
+
+/**
  * @typedef {object} BuildResult
  * @property {string[]} files the addon, or the programs
  * @property {string[]} objects with the compiler's messages beside them
@@ -88,6 +94,7 @@ async function buildCuda(architectures, { folder, jobs, log }) {
     "-Xlinker=--exclude-libs=ALL",
     "-Xlinker=--gc-sections",
     "-Xlinker=-s",
+    `-Xlinker=${staysLoaded}`,
     ...objects,
     "-o",
     addon,
@@ -131,7 +138,8 @@ async function buildShim(sanitize, drivers, { folder, jobs, log }) {
     const addonSources = sources(["addon"], /\.cc$/).map((source) => job(source, nodeArguments()));
     const objects = await compile([...library, ...addonSources]);
     const addon = join(folder, "flash_moe_cuda.node");
-    const linker = ["-shared", "-Wl,--exclude-libs,ALL", ...flags, ...objects, "-o", addon, "-lpthread"];
+    const options = ["-shared", "-Wl,--exclude-libs,ALL", `-Wl,${staysLoaded}`];
+    const linker = [...options, ...flags, ...objects, "-o", addon, "-lpthread"];
     await link(addon, objects, cxx.compiler, linker);
     return { files: [addon], objects, release: "" };
   }

@@ -44,6 +44,9 @@ export interface NativeDevice {
   readonly block: Float64Array;
   /** Bytes that are live, scratch, the peak of both, and their limit: as of the last call. */
   readonly memory: Float64Array;
+  readonly multiprocessors: number;
+  /** Of the L2 cache. */
+  readonly cacheBytes: number;
   /** Enqueues the call in the block. */
   run(op: number): void;
   alloc(bytes: number, zeroed: boolean, label: string): number;

@@ -23,6 +23,12 @@ export async function deviceMilliseconds(backend: Backend, work: () => void): Pr
   });
 }
 
+/** What the ways of ops are chosen by, beside sizes: how many multiprocessors there are, and the bytes of the L2 cache. */
+export function deviceSizes(backend: Backend): { multiprocessors: number; cacheBytes: number } {
+  const { multiprocessors, cacheBytes } = deviceOf(backend);
+  return { multiprocessors, cacheBytes };
+}
+
 /**
  * For measuring: what the model of costs expects of each way in which an op that `work` enqueues could be done. The op
  * takes the one that is expected to be the quickest.

@@ -80,6 +80,8 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info)
   Napi::Object self = info.This().As<Napi::Object>();
   self.Set("block", block_.call_array());
   self.Set("memory", block_.memory_array());
+  self.Set("multiprocessors", device_->info().multiprocessors);
+  self.Set("cacheBytes", static_cast<double>(device_->info().l2_bytes));
   publish_memory();
 }
 

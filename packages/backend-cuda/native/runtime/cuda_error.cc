@@ -25,6 +25,8 @@ const char* error_code(cudaError_t error) {
     case cudaErrorNoDevice:
     case cudaErrorDeviceUninitialized:
     case cudaErrorCudartUnloading:
+    case cudaErrorMpsRpcFailure:
+    case cudaErrorMpsClientTerminated:
     case cudaErrorUnknown:
       return "DEVICE_LOST";
     default:

@@ -15,7 +15,7 @@ RecordedCall& GraphCache::find(std::string_view key) {
     graphs_.splice(graphs_.begin(), graphs_, entry);
   } else if (entry->call.worth_a_graph()) {
     // It gets one now.
-    shrink(graphs_, most_graphs - 1);
+    make_room(entry->call.scratch_bytes);
     graphs_.splice(graphs_.begin(), seen_, entry);
   } else {
     seen_.splice(seen_.begin(), seen_, entry);
@@ -26,6 +26,16 @@ RecordedCall& GraphCache::find(std::string_view key) {
 void GraphCache::clear(const RecordedCall* keep) noexcept {
   shrink(graphs_, 0, keep);
   shrink(seen_, 0, keep);
+}
+
+void GraphCache::make_room(size_t scratch_bytes) noexcept {
+  size_t kept = 0, held = scratch_bytes;
+  for (const Entry& entry : graphs_) {
+    held += entry.call.scratch_bytes;
+    if (kept + 1 == most_graphs || held > most_graph_scratch) break;
+    kept++;
+  }
+  shrink(graphs_, kept);
 }
 
 void GraphCache::shrink(Entries& entries, size_t most, const RecordedCall* keep) noexcept {

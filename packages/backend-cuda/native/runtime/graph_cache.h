@@ -47,9 +47,12 @@ class GraphCache {
   };
   using Entries = std::list<Entry>;
 
-  // Calls that occur once (a step of AdamW carries its number) pass through the first list; graphs are in the second,
-  // where they would otherwise be pushed out by those.
-  static constexpr size_t most_seen = 256, most_graphs = 64;
+  // Calls that occur once pass through the first list; graphs are in the second, where they would otherwise be pushed
+  // out by those. Room for the calls of a deep model, forward and backward: they come round in order, and of a list that
+  // is shorter than the round each would be pushed out before it comes again.
+  static constexpr size_t most_seen = 2048, most_graphs = 1024;
+  static constexpr size_t most_graph_scratch = size_t{256} << 20;
+  void make_room(size_t scratch_bytes) noexcept;
   void shrink(Entries& entries, size_t most, const RecordedCall* keep = nullptr) noexcept;
   void drop(RecordedCall& call) noexcept;
 

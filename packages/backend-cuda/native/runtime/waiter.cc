@@ -1,6 +1,7 @@
 #include "runtime/waiter.h"
 
 #include <chrono>
+#include <cstdlib>
 
 #include "runtime/cuda_error.h"
 
@@ -21,11 +22,38 @@ cudaError_t wait_for(cudaEvent_t event) {
   return cudaEventSynchronize(event);
 }
 
+// Never destroyed: the process may be at its end.
+struct Waiters {
+  std::mutex mutex;
+  std::list<Waiter*> all;
+};
+Waiters& waiters() {
+  static Waiters* const one = new Waiters;
+  return *one;
+}
+
+void abandon_all() {
+  Waiters& open = waiters();
+  const std::lock_guard<std::mutex> lock(open.mutex);
+  for (Waiter* waiter : open.all) waiter->abandon();
+}
+
 }  // namespace
 
-Waiter::Waiter(int device) : device_(device), thread_([this] { run(); }) {}
+Waiter::Waiter(int device) : device_(device), thread_([this] { run(); }) {
+  Waiters& open = waiters();
+  const std::lock_guard<std::mutex> lock(open.mutex);
+  // Handlers run last first: CUDA has a context by now, and with it its own handlers, which come after this one.
+  [[maybe_unused]] static const int registered = std::atexit(abandon_all);
+  place_ = open.all.insert(open.all.end(), this);
+}
 
 Waiter::~Waiter() {
+  {
+    Waiters& open = waiters();
+    const std::lock_guard<std::mutex> lock(open.mutex);
+    open.all.erase(place_);
+  }
   stop();
   for (const cudaEvent_t event : free_events_) cudaEventDestroy(event);
   cudaGetLastError();
@@ -38,6 +66,14 @@ void Waiter::stop() noexcept {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+}
+
+void Waiter::abandon() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    abandoned_ = true;
+  }
+  stop();
 }
 
 void Waiter::after(cudaStream_t stream, Task task) {
@@ -80,11 +116,15 @@ void Waiter::run() {
     {
       std::unique_lock<std::mutex> lock(mutex_);
       changed_.wait(lock, [this] { return stopping_ || !entries_.empty(); });
-      if (entries_.empty()) return;
+      if (entries_.empty() || abandoned_) return;
       // A deque's elements stay where they are when others are added behind.
       entry = &entries_.front();
     }
     const cudaError_t error = wait_for(entry->event);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (abandoned_) return;
+    }
     entry->task(error);
     entry->task = nullptr;
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -29,6 +30,9 @@ class Waiter {
   // The number of tasks that have not run.
   size_t waiting();
   void stop() noexcept;
+  // Waits for what the device does now, and runs no task any more: for when the process exits, where Node calls nobody
+  // (process.exit(), an exception) and CUDA's own handlers leave a driver that no thread may ask anything.
+  void abandon() noexcept;
 
  private:
   struct Entry {
@@ -43,8 +47,9 @@ class Waiter {
   std::condition_variable changed_;
   std::deque<Entry> entries_;
   std::vector<cudaEvent_t> free_events_;
-  bool stopping_ = false;
+  bool stopping_ = false, abandoned_ = false;
   std::thread thread_;
+  std::list<Waiter*>::iterator place_;
 };
 
 }  // namespace flash_moe

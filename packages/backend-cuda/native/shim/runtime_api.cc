@@ -22,9 +22,14 @@ namespace flash_moe::shim {
 
 struct Stream {
   Graph* capture = nullptr;
+  // By a call that a capture forbids: it ends without a graph.
+  bool capture_broken = false;
+  std::thread::id capturing_thread;
 };
 struct Event {
   std::chrono::steady_clock::time_point time;
+  // It is a place in a graph, which no one can wait for.
+  bool captured = false;
 };
 struct Pool {};
 struct Graph {
@@ -43,6 +48,7 @@ struct Machine {
   size_t allocated = 0;
   std::map<std::thread::id, cudaError_t> last_errors;
   std::map<std::thread::id, int> devices;
+  std::map<std::thread::id, Stream*> captures;
   std::unordered_map<const void*, size_t> shared_limits;
   cudaError_t sticky = cudaSuccess;
   struct Fault {
@@ -123,6 +129,30 @@ cudaError_t alive() {
   Machine& m = machine();
   const std::lock_guard<std::mutex> lock(m.mutex);
   return m.sticky;
+}
+
+// For the calls that CUDA forbids a thread that captures a stream of its own (cudaStreamCaptureModeThreadLocal), since they
+// may wait for the device or for all of its streams: they fail, and so does the capture.
+cudaError_t alive_outside_capture() {
+  Machine& m = machine();
+  {
+    const std::lock_guard<std::mutex> lock(m.mutex);
+    const auto found = m.captures.find(std::this_thread::get_id());
+    if (found != m.captures.end()) {
+      found->second->capture_broken = true;
+      return cudaErrorStreamCaptureUnsupported;
+    }
+  }
+  return alive();
+}
+
+// For calls that may not be made with a stream while it is captured.
+cudaError_t alive_outside_capture(Stream* stream) {
+  if (stream && stream->capture) {
+    stream->capture_broken = true;
+    return cudaErrorStreamCaptureUnsupported;
+  }
+  return alive();
 }
 
 cudaError_t enqueue(Stream* stream, std::function<cudaError_t()> work) {
@@ -237,6 +267,9 @@ const char* cudaGetErrorName(cudaError_t error) {
     FM_SHIM_NAME(cudaErrorMisalignedAddress)
     FM_SHIM_NAME(cudaErrorLaunchFailure)
     FM_SHIM_NAME(cudaErrorStreamCaptureUnsupported)
+    FM_SHIM_NAME(cudaErrorStreamCaptureInvalidated)
+    FM_SHIM_NAME(cudaErrorCapturedEvent)
+    FM_SHIM_NAME(cudaErrorStreamCaptureWrongThread)
     FM_SHIM_NAME(cudaErrorUnknown)
 #undef FM_SHIM_NAME
     default:
@@ -349,7 +382,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   return done(cudaErrorInvalidValue);
 }
 
-cudaError_t cudaDeviceSynchronize() { return done(alive()); }
+cudaError_t cudaDeviceSynchronize() { return done(alive_outside_capture()); }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   if (const cudaError_t error = alive()) return done(error);
@@ -358,17 +391,25 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** data, size_t bytes) { return done(allocate(data, bytes)); }
-cudaError_t cudaFree(void* data) { return done(release(data)); }
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
+  return done(allocate(data, bytes));
+}
+cudaError_t cudaFree(void* data) {
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
+  return done(release(data));
+}
 
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
   *data = nullptr;
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
   if (const cudaError_t error = before(FaultPoint::pinned_allocation)) return done(error);
   *data = std::malloc(bytes);
   return done(*data ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFreeHost(void* data) {
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
   std::free(data);
   return done(alive());
 }
@@ -393,15 +434,16 @@ cudaError_t cudaMallocAsync(void** data, size_t bytes, cudaStream_t stream) {
 }
 // Memory nodes of graphs are not part of the shim.
 cudaError_t cudaMallocFromPoolAsync(void** data, size_t bytes, cudaMemPool_t, cudaStream_t stream) {
-  if (stream && stream->capture) return done(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = alive_outside_capture(stream)) return done(error);
   return done(allocate(data, bytes));
 }
 cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
-  if (stream && stream->capture) return done(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = alive_outside_capture(stream)) return done(error);
   return done(release(data));
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
   return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
@@ -411,7 +453,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return cudaSuccess;
   }));
 }
-cudaError_t cudaMemset(void* to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes, nullptr); }
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  if (const cudaError_t error = alive_outside_capture()) return done(error);
+  return cudaMemsetAsync(to, value, bytes, nullptr);
+}
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   if (const cudaError_t error = before(FaultPoint::copy)) return done(error);
   return done(enqueue(stream, [=] {
@@ -430,10 +475,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return done(alive());
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (stream && stream->capture) return done(cudaErrorStreamCaptureUnsupported);
-  return done(alive());
+  return done(alive_outside_capture(stream));
 }
-cudaError_t cudaStreamQuery(cudaStream_t) { return done(alive()); }
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return done(alive_outside_capture(stream)); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return done(alive()); }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
   if (const cudaError_t error = alive()) return done(error);
@@ -452,13 +496,18 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return done(alive());
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->time = std::chrono::steady_clock::now();
+  event->captured = stream && stream->capture;
   return done(alive());
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return done(alive()); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return done(alive()); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->captured) return done(cudaErrorCapturedEvent);
+  return done(alive_outside_capture());
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  if (start->captured || end->captured) return done(cudaErrorCapturedEvent);
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return done(alive());
 }
@@ -466,13 +515,28 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = alive()) return done(error);
   if (stream->capture) return done(cudaErrorStreamCaptureUnsupported);
+  Machine& m = machine();
+  const std::lock_guard<std::mutex> lock(m.mutex);
   stream->capture = new Graph;
+  stream->capture_broken = false;
+  stream->capturing_thread = std::this_thread::get_id();
+  m.captures[stream->capturing_thread] = stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = stream->capture;
+  *graph = nullptr;
+  if (!stream->capture) return done(cudaErrorInvalidValue);
+  if (stream->capturing_thread != std::this_thread::get_id()) return done(cudaErrorStreamCaptureWrongThread);
+  {
+    Machine& m = machine();
+    const std::lock_guard<std::mutex> lock(m.mutex);
+    m.captures.erase(stream->capturing_thread);
+  }
+  std::unique_ptr<Graph> captured(stream->capture);
   stream->capture = nullptr;
-  return done(*graph ? alive() : cudaErrorInvalidValue);
+  if (stream->capture_broken) return done(cudaErrorStreamCaptureInvalidated);
+  *graph = captured.release();
+  return done(alive());
 }
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void*, size_t* count) {
   *count = graph->work.size();

@@ -259,17 +259,26 @@ void test_graphs() {
   }
   expect(plain == 5, "graphs can be switched off");
 
-  // Many graphs: the oldest goes, with its scratch.
-  for (int round = 0; round < 4; round++) {
-    for (int i = 0; i < 80; i++) {
-      device->run("op", &i, sizeof i, [&](Context& context) {
-        const Scratch scratch(context, 1000, "scratch");
-        add_to(context, scratch.as<float>(), 0, 1);
-        add_to(context, values, 0, 1);
-      });
+  // The calls of a deep model, in turns: each is replayed.
+  int round_calls = 0;
+  const auto in_turns = [&](int count, size_t bytes) {
+    for (int round = 0; round < 4; round++) {
+      for (int i = 0; i < count; i++) {
+        const int64_t own_key[] = {i, static_cast<int64_t>(bytes)};
+        device->run("op", own_key, sizeof own_key, [&](Context& context) {
+          round_calls++;
+          const Scratch scratch(context, bytes, "scratch");
+          add_to(context, scratch.as<float>(), 0, 1);
+          add_to(context, values, 0, 1);
+        });
+      }
     }
-  }
-  expect(device->memory().scratch_bytes <= 64 * 1024 + 4096, "the number of graphs is bounded");
+  };
+  in_turns(500, 1000);
+  expect(round_calls == 2 * 500, "every call of a round is replayed");
+  // More than are kept: the oldest go, with their scratch.
+  in_turns(1100, 2000);
+  expect(device->memory().scratch_bytes <= 1024 * 2048 + 4096, "the number of graphs is bounded");
 
   // Their memory gives way to a buffer.
   void* rest = device->alloc((size_t{64} << 20) - 4000, false, "the rest");
@@ -288,6 +297,36 @@ void test_graphs() {
   device->run("op", "failing", 7, failing);
   expect(code_of([&] { device->run("op", "failing", 7, failing); }, "second") == "BACKEND_FAILED", "the failure is told");
   expect(attempts == 3 && wait(*device).code.empty(), "and the device works on");
+}
+
+// What CUDA forbids while a stream is captured makes no graph: the call runs as it is, every time.
+void test_refused_captures() {
+  auto device = open();
+  auto* values = static_cast<float*>(device->alloc(4000, true, "values"));
+  const auto forbidden = [&](const char* name, const std::function<cudaError_t(Context&)>& call) {
+    std::vector<cudaError_t> answers;
+    const auto op = [&](Context& context) {
+      add_to(context, values, 1, 1000);
+      answers.push_back(call(context));
+      add_to(context, values, 1, 1000);
+    };
+    const float before = read(*device, values, 1)[0];
+    for (int i = 0; i < 4; i++) device->run("op", name, std::strlen(name), op);
+    expect(read(*device, values, 1)[0] == before + 8, std::string(name) + ": each call has run once");
+    expect(answers.size() == 5 && answers[1] == cudaErrorStreamCaptureUnsupported, std::string(name) + " is refused");
+    for (const size_t i : {0, 2, 3, 4}) expect(answers[i] == cudaSuccess, std::string(name) + " is well otherwise");
+  };
+  forbidden("a wait for the stream", [](Context& context) { return cudaStreamSynchronize(context.stream()); });
+  forbidden("a wait for the device", [](Context&) { return cudaDeviceSynchronize(); });
+  forbidden("an allocation", [](Context&) {
+    void* data = nullptr;
+    const cudaError_t error = cudaMalloc(&data, 256);
+    if (data) cudaFree(data);
+    return error;
+  });
+  float host = 0;
+  forbidden("a copy that waits",
+            [&](Context&) { return cudaMemcpy(&host, values, sizeof host, cudaMemcpyDeviceToHost); });
 }
 
 void test_timing() {
@@ -397,6 +436,7 @@ int main() {
   flash_moe::test_transfers();
   flash_moe::test_id_errors();
   flash_moe::test_graphs();
+  flash_moe::test_refused_captures();
   flash_moe::test_timing();
   flash_moe::test_errors();
   flash_moe::test_threads();
