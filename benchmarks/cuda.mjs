@@ -4,15 +4,13 @@
 // Writes cuda.json, and for each case a file of its tensors and of what was computed: cuda_peers.py measures others on
 // the same tensors and compares.
 //
-// A case that loses the device leaves a CUDA context that only the end of its process clears: what comes after it runs
-// in a new one, which is told by --after NAME.
-import { spawnSync } from "node:child_process";
+// After a case that loses the device, the rest runs in a new process, which is told by --after NAME.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { cuda } from "@flash-moe/backend-cuda";
 import { forwardFloor, nameOf, sizes } from "./cuda/cases.mjs";
+import { goOnAfter, isLoss } from "./cuda/go-on.mjs";
 import { measureCall, measureRates } from "./cuda/measure.mjs";
 import { writeOnce } from "./cuda/tensors.mjs";
 import { inputsOf, sharedName, workOf, writeResults } from "./cuda/work.mjs";
@@ -63,18 +61,12 @@ for (const size of cases) {
   } catch (error) {
     rows.push({ name, ...size, error: error instanceof Error ? error.message : String(error) });
     process.stderr.write(`  ${rows.at(-1)?.error}\n`);
-    lost = error instanceof Error && "code" in error && error.code === "DEVICE_LOST";
+    lost = isLoss(error);
   }
   // After each: a run that is cut short leaves what it has.
   const result = { device, node: process.version, rates, rows };
   writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  if (!lost) continue;
-  const given = process.argv.slice(2);
-  const at = given.indexOf("--after");
-  if (at >= 0) given.splice(at, 2);
-  const script = fileURLToPath(import.meta.url);
-  spawnSync(process.execPath, [script, ...given, "--after", name], { stdio: "inherit" });
-  process.exit(1);
+  if (lost) goOnAfter(name);
 }
 process.exitCode = rows.some((row) => "error" in row) ? 1 : 0;
 

@@ -4,7 +4,8 @@
 
 FOLDER is what cuda.mjs wrote. The directories are clones of upstream's two repositories; without them only PyTorch is
 measured. Everything is compared first: with PyTorch in float64 on some tokens, and with what ours computed on all.
-Writes peers.json. Needs torch, and triton for upstream; nothing else.
+Writes peers.json after each case. What torch.compile makes comes last, after all else: it compiles for each size, which
+takes most of the time there is. Needs torch, and triton for upstream; nothing else.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "I32": torch.int32}
 CHECKED_TOKENS = 64
+COMPILED = "torch.compile"
 
 
 def read_safetensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
@@ -128,7 +130,7 @@ def implementations(arguments):
     eager = {"experts": eager_experts, "mlp": eager_mlp, "select": eager_select}
     found = {"PyTorch eager": eager}
     if hasattr(torch, "compile"):
-        found["torch.compile"] = {name: torch.compile(part) for name, part in eager.items()}
+        found[COMPILED] = {name: torch.compile(part, dynamic=False) for name, part in eager.items()}
     problems = {}
     for name, directory, load in [
         ("flash-moe (Triton)", arguments.flash_moe, upstream_flash),
@@ -308,6 +310,10 @@ def run_backward(kind, row, leaves, forward, tensors, ours, timer, result):
 
 
 def measure_case(row, folder, found, device, seconds):
+    """By each of the implementations that are found."""
+    if hasattr(torch, "_dynamo"):
+        # Else it gives up after a few sizes, and runs the rest as they are.
+        torch._dynamo.reset()
     kind = row["kind"]
     tensors = read_safetensors(folder / row["tensors"], device)
     if row.get("tables"):
@@ -409,19 +415,27 @@ def main() -> int:
         "cases": [],
     }
     target = arguments.out / "peers.json"
-    for row in rows:
-        if "error" in row or arguments.only not in row["name"]:
-            continue
-        started = time.monotonic()
-        try:
-            entry = measure_case(row, arguments.out / "tensors", found, device, arguments.seconds)
-        except Exception as error:  # noqa: BLE001
-            entry = {"name": row["name"], "error": describe(error)}
-        torch.cuda.empty_cache()
-        report["cases"].append(entry)
-        report["clocksAfter"] = clocks()
-        target.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"{row['name']}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    compiled = {name: parts for name, parts in found.items() if name == COMPILED}
+    others = {name: parts for name, parts in found.items() if name != COMPILED}
+    entries = {}
+    for some in (others, compiled):
+        for row in rows:
+            if "error" in row or arguments.only not in row["name"] or not some:
+                continue
+            started = time.monotonic()
+            try:
+                entry = measure_case(row, arguments.out / "tensors", some, device, arguments.seconds)
+            except Exception as error:  # noqa: BLE001
+                entry = {"name": row["name"], "error": describe(error), "results": {}}
+            torch.cuda.empty_cache()
+            if row["name"] in entries:
+                entries[row["name"]]["results"] |= entry["results"]
+            else:
+                entries[row["name"]] = entry
+                report["cases"].append(entry)
+            report["clocksAfter"] = clocks()
+            target.write_text(json.dumps(report, indent=2) + "\n")
+            print(f"{row['name']} ({', '.join(some)}): {time.monotonic() - started:.1f} s", file=sys.stderr)
     target.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 

@@ -20,6 +20,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { constants, gzipSync } from "node:zlib";
 
+// @boundaries-ignore of the build that is packed
+import { interfaceVersion as wantedInterface } from "../packages/backend-cuda/dist/addon.js";
+
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values: options } = parseArgs({
   options: {
@@ -40,7 +43,7 @@ packPackages();
 packAddon();
 packWebGpu();
 packFolder("tools/gpu-bundle", app, (path) => !path.endsWith("run.sh"));
-for (const part of ["cuda", "cuda.mjs", "cuda_peers.py", "statistics.mjs"]) {
+for (const part of ["cuda", "cuda.mjs", "cuda-tune.mjs", "cuda_peers.py", "statistics.mjs"]) {
   packFolder(`benchmarks/${part}`, join(app, "benchmarks", part), () => true);
 }
 packFolder("tools/goldens", join(app, "goldens"), (path) => !path.includes("__pycache__"));
@@ -97,6 +100,10 @@ function packAddon() {
   const binary = join(root, `packages/backend-cuda/build/${folder}/flash_moe_cuda.node`);
   if (!existsSync(binary)) {
     fail(`there is no ${relative(root, binary)}: build it with pnpm build:cuda, which needs nvcc`);
+  }
+  const { interfaceVersion } = createRequire(import.meta.url)(binary);
+  if (interfaceVersion !== wantedInterface) {
+    fail(`${relative(root, binary)} is older than the packages: build it again with pnpm build:cuda`);
   }
   const target = options.shim ? out : join(app, "node_modules/@flash-moe/backend-cuda-linux-x64");
   compress(binary, join(target, "flash_moe_cuda.node.gz"));

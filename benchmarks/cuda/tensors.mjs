@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { hostEntry, writeSafetensors } from "flash-moe";
 
-/** xorshift: the numbers need no quality, and there are hundreds of millions. */
+/** xorshift: the numbers need no quality. */
 class Numbers {
   #state;
 
@@ -33,22 +33,26 @@ export function uniform(shape, dtype, deviation, seed) {
   return { values: uniformValues(elementsOf(shape), dtype, deviation, seed), shape, dtype };
 }
 
+/**
+ * Of more numbers than these, the first so many come again and again. Tables have hundreds of millions, which would take
+ * longer to make than to use; no two of their rows are alike, since this is no multiple of a row.
+ */
+const period = 2 ** 20 + 7;
+
 /** @param {number} length @param {"bf16" | "f32"} dtype @param {number} deviation @param {number} seed */
 function uniformValues(length, dtype, deviation, seed) {
+  const out = dtype === "f32" ? new Float32Array(length) : new Uint16Array(length);
+  const first = Math.min(length, period);
   const numbers = new Numbers(seed);
   const scale = (deviation * Math.sqrt(12)) / 2 ** 32;
-  if (dtype === "f32") {
-    const out = new Float32Array(length);
-    for (let i = 0; i < length; i++) out[i] = (numbers.next() - 2 ** 31) * scale;
-    return out;
-  }
-  const out = new Uint16Array(length);
   const float = new Float32Array(1);
   const word = new Uint32Array(float.buffer);
-  for (let i = 0; i < length; i++) {
+  for (let i = 0; i < first; i++) {
     float[0] = (numbers.next() - 2 ** 31) * scale;
-    out[i] = word[0] >>> 16;
+    out[i] = dtype === "f32" ? float[0] : word[0] >>> 16;
   }
+  for (let done = first; done < length; done += first)
+    out.set(out.subarray(0, Math.min(first, length - done)), done);
   return out;
 }
 

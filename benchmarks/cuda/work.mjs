@@ -33,10 +33,7 @@ export function inputsOf({ kind, dtype, tokens, hidden, keys, experts, topK, inn
     own.ids = integers([tokens, topK], experts, 5);
     own.weights = uniform([tokens, topK], "f32", 0.1, 6);
   }
-  if (kind === "experts" || kind === "layer") {
-    shared.down = uniform([experts, hidden], dtype, fanIn, 7);
-    shared.up = uniform([experts, hidden], dtype, 1, 8);
-  }
+  if (kind === "experts" || kind === "layer") Object.assign(shared, tablesOf(experts, hidden, dtype));
   if (kind === "mlp" || kind === "layer") {
     own.gate_proj = uniform([inner, hidden], dtype, fanIn, 9);
     own.up_proj = uniform([inner, hidden], dtype, fanIn, 10);
@@ -50,7 +47,21 @@ export function inputsOf({ kind, dtype, tokens, hidden, keys, experts, topK, inn
   return { own, shared };
 }
 
-/** The file of tensors that cases of the same tables share. @param {import("./cases.mjs").Case} size */
+/** Made once: there are hundreds of millions of numbers. @type {Map<string, Record<string, HostTensor>>} */
+const madeTables = new Map();
+
+/** @param {number} experts @param {number} hidden @param {"bf16" | "f32"} dtype */
+function tablesOf(experts, hidden, dtype) {
+  const name = sharedName({ dtype, hidden, experts });
+  const made = madeTables.get(name) ?? {
+    down: uniform([experts, hidden], dtype, hidden ** -0.5, 7),
+    up: uniform([experts, hidden], dtype, 1, 8),
+  };
+  madeTables.set(name, made);
+  return made;
+}
+
+/** The file of tensors that cases of the same tables share. @param {{ dtype: string, hidden: number, experts: number }} size */
 export function sharedName({ dtype, hidden, experts }) {
   return `tables-${experts}-${hidden}-${dtype}`;
 }

@@ -19,7 +19,7 @@ else await runAll();
 
 /** Runs the cases from `first` on, and ends early where the device is lost. One line of JSON before and after each. */
 async function runFrom(/** @type {number} */ first) {
-  const session = new ConformanceSession(provider, { required: true, caseMilliseconds: 120_000 });
+  const session = new ConformanceSession(provider, { required: true, caseMilliseconds: 60_000 });
   const say = (/** @type {object} */ line) => process.stdout.write(`${JSON.stringify(line)}\n`);
   const opened = await session.open();
   say({ opened: { ...opened, error: opened.error?.message }, device: session.device });

@@ -4,23 +4,27 @@ usage() {
   cat <<'TEXT'
 ./run.sh [options] [stage ...]
 
-Stages, in this order if none is named; each goes on when another fails:
+Stages, in this order if none is named, what matters most first; each goes on when another fails:
   info           which backends there are, the driver, the clocks
-  cpu            the goldens on the CPU backend, which needs no GPU
   conformance    the conformance suite on the GPU
-  repeatability  the same bits on every run, in one process and in another
-  goldens        layers that PyTorch made, on the GPU; unseen ones are made first where PyTorch is
-  training       the first 20 losses of a model, beside the reference
-  sanitizer      a part of the suite under compute-sanitizer, where that is
-  bench          flash-moe bench, at upstream's sizes, decoding and prefilling
+  tune           benchmarks/cuda-tune.mjs: every way of every op, beside what the model of costs expects and chooses
   cuda           benchmarks/cuda.mjs: upstream's sizes and the paper's, by the device's clock
+  goldens        layers that PyTorch made, on the GPU; unseen ones are made first where PyTorch is
+  repeatability  the same bits on every run, in one process and in another
+  training       the first 20 losses of a model, beside the reference
+  wgmma          the conformance cases of matrix products by Hopper's own instruction, on a Hopper
   peers          benchmarks/cuda_peers.py: PyTorch and upstream's Triton kernels, on the same tensors
+  bench          flash-moe bench, at upstream's sizes, decoding and prefilling
+  sanitizer      a part of the suite under compute-sanitizer, where that is
   webgpu         the conformance suite and a benchmark by WebGPU on this GPU, where Vulkan is
+  cpu            the goldens on the CPU backend, which needs no GPU
 
 Options:
   --out DIR          results: a JSON file and a log for each stage, summary.json (default: ./results)
+  --pack FILE        after each stage, packs the results, without tensors, into this .tar.gz
   --limit SECONDS    for each stage (default: 540; bench has three of them)
-  --budget SECONDS   for all of them together: what it leaves no time for is skipped (default: none)
+  --budget SECONDS   for all of them together: each gets no more than its share, and what is left no time for is skipped
+                     (default: none)
   --seconds S        for each measurement (default: 1)
   --only TEXT        only benchmark cases whose name has this in it
   --flash-moe DIR    a clone of upstream's flash-moe, for peers
@@ -34,7 +38,7 @@ TEXT
 }
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
-out=$PWD/results limit=540 budget= seconds=1 only= flash= omni= python=python3 more= require= stages=
+out=$PWD/results pack= limit=540 budget= seconds=1 only= flash= omni= python=python3 more= require= stages=
 while [ $# -gt 0 ]; do
   case $1 in
     --require-gpu | -h | --help) ;;
@@ -42,6 +46,7 @@ while [ $# -gt 0 ]; do
   esac
   case $1 in
     --out) out=$2; shift ;;
+    --pack) pack=$2; shift ;;
     --limit) limit=$2; shift ;;
     --budget) budget=$2; shift ;;
     --seconds) seconds=$2; shift ;;
@@ -62,7 +67,7 @@ for number in "$limit" "${budget:-1}"; do
     '' | 0 | *[!0-9]*) echo "run.sh: --limit and --budget take whole seconds" >&2; exit 2 ;;
   esac
 done
-all="info cpu conformance repeatability goldens training sanitizer bench cuda peers webgpu"
+all="info conformance tune cuda goldens repeatability training wgmma peers bench sanitizer webgpu cpu"
 for stage in $stages; do
   case " $all " in *" $stage "*) ;; *) echo "run.sh: there is no stage $stage" >&2; exit 2 ;; esac
 done
@@ -106,12 +111,28 @@ binary=
 [ -f "$place/flash_moe_cuda.node" ] && binary=$place/flash_moe_cuda.node
 export FLASH_MOE_BUNDLE_BINARY="$binary"
 
+# A driver that is not where the linker looks, as in some containers.
+for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/wsl/lib; do
+  [ ! -e "$folder/libcuda.so.1" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"
+done
+command -v nvidia-smi >/dev/null 2>&1 || PATH=$PATH:/usr/local/nvidia/bin
+
 started=$(date +%s)
-# Seconds that a stage may take now; none, or nearly none, where the budget is spent.
-allowed() {
+# Seconds that a stage may take now: of a budget no more than its share, so that one that hangs leaves the others theirs;
+# none, or nearly none, where the budget is spent.
+allowed() { # stage
   [ -n "$budget" ] || { echo "$limit"; return; }
+  case $1 in
+    info) share=40 ;;
+    conformance | cuda-run) share=200 ;;
+    tune-run | sanitizer) share=150 ;;
+    peers-run) share=400 ;;
+    bench-*) share=40 ;;
+    *) share=90 ;;
+  esac
   rest=$((budget - $(date +%s) + started))
-  [ "$rest" -lt "$limit" ] && echo "$rest" || echo "$limit"
+  for other in "$limit" "$rest"; do [ "$share" -le "$other" ] || share=$other; done
+  echo "$share"
 }
 limited() { # seconds command...
   most=$1
@@ -128,6 +149,10 @@ note() { # stage status seconds reason
   echo "$1: $2${reason:+ ($reason)}, $3 s"
   # After each: a run that is cut short leaves what it has.
   summary >/dev/null 2>&1
+  [ -z "$pack" ] || {
+    tar -czf "$pack.part" -C "$out" --exclude=./tensors --exclude=./bundle --exclude=./unseen . &&
+      mv "$pack.part" "$pack"
+  }
 }
 summary() {
   "$node" "$app/summary.mjs" "$out" "$place/origin.json" "$gpu" ${require:+--require-gpu}
@@ -135,7 +160,7 @@ summary() {
 stage() { # name command...
   stage=$1
   shift
-  seconds_left=$(allowed)
+  seconds_left=$(allowed "$stage")
   if [ "$seconds_left" -lt 5 ]; then
     note "$stage" skipped 0 "no time is left of the $budget s of --budget"
     return
@@ -189,6 +214,17 @@ for name in $stages; do
           ${unseen:+--folder "$unseen"} ${more:+--folder "$more"}
       fi
       ;;
+    tune)
+      if needs_gpu tune; then
+        stage tune-run "$node" "$app/benchmarks/cuda-tune.mjs" --out "$out" ${only:+--only "$only"} \
+          ${binary:+--binary "$binary" --sizes tiny --samples 1}
+        [ ! -f "$out/tune.txt" ] || cat "$out/tune.txt"
+      fi
+      ;;
+    wgmma)
+      needs_gpu wgmma &&
+        stage wgmma env FLASH_MOE_WGMMA=1 "$node" "$app/conformance-part.mjs" '(linear|mlp|experts)'
+      ;;
     training)
       needs_gpu training && stage training "$node" "$app/training.mjs"
       ;;
@@ -198,7 +234,7 @@ for name in $stages; do
         if [ -z "$tool" ]; then
           note sanitizer skipped 0 "there is no compute-sanitizer"
         else
-          stage sanitizer "$node" "$app/sanitizer.mjs" "$tool" "$(allowed)"
+          stage sanitizer "$node" "$app/sanitizer.mjs" "$tool" "$(allowed sanitizer)"
         fi
       fi
       ;;
@@ -231,4 +267,5 @@ for name in $stages; do
   esac
 done
 
+"$node" "$app/table.mjs" "$out"
 summary
