@@ -2,6 +2,7 @@ import type { FloatDType } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import { expectTensor } from "./expect-tensor.js";
 import type { Tensor } from "./tensor.js";
+import { describe } from "./validate/host-data.js";
 
 /** A weight that is learnt, under upstream's name ("down_embed.weight"). */
 export interface Parameter {
@@ -78,7 +79,7 @@ export function checkAddTo(
 ): void {
   if (addTo === undefined) return;
   if (typeof addTo !== "object" || addTo === null) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `addTo is ${String(addTo)}; takes an object`);
+    throw new FlashMoeError("INVALID_ARGUMENT", `addTo is ${describe(addTo)}; takes an object`);
   }
   const given = new Set<Tensor>();
   const check = (name: string, tensor: Tensor, expected: readonly number[]): void => {

@@ -7,7 +7,7 @@ import { describe } from "./validate/host-data.js";
 /** The number of elements of a shape. INVALID_ARGUMENT unless every size is an integer >= 0 and the product is exact. */
 export function elementCount(shape: readonly number[]): number {
   if (!Array.isArray(shape)) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `shape is ${String(shape)}; takes an array of sizes`);
+    throw new FlashMoeError("INVALID_ARGUMENT", `shape is ${describe(shape)}; takes an array of sizes`);
   }
   let count = 1;
   for (const size of shape) {

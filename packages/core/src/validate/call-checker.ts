@@ -2,6 +2,7 @@ import type { Backend, DeviceBuffer } from "../backend.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { FlashMoeError } from "../errors.js";
 import type { OpName } from "../ops.js";
+import { describe } from "./host-data.js";
 
 /** Largest size, id and count: ids are i32. */
 const maxSize = 2 ** 31 - 1;
@@ -44,7 +45,7 @@ export class CallChecker<H> {
   /** A size: an integer from `min` to `max`. */
   size(name: string, value: number, min = 0, max: number = maxSize): void {
     if (!Number.isInteger(value) || value < min || value > max) {
-      this.fail(`${name} is ${String(value)}; takes an integer from ${min} to ${max}`);
+      this.fail(`${name} is ${describe(value)}; takes an integer from ${min} to ${max}`);
     }
   }
 
@@ -55,13 +56,13 @@ export class CallChecker<H> {
 
   flag(name: string, value: boolean | undefined, optional = false): void {
     if (typeof value !== "boolean" && !(optional && value === undefined)) {
-      this.fail(`${name} is ${String(value)}; takes true or false`);
+      this.fail(`${name} is ${describe(value)}; takes true or false`);
     }
   }
 
   oneOf<Value extends string>(name: string, value: Value, accepted: readonly Value[]): void {
     if (!accepted.includes(value))
-      this.fail(`${name} is ${String(value)}; takes one of ${accepted.join(", ")}`);
+      this.fail(`${name} is ${describe(value)}; takes one of ${accepted.join(", ")}`);
   }
 
   /** A finite number in [min, max] or, with `below`, [min, max). */
@@ -69,23 +70,23 @@ export class CallChecker<H> {
     if (!(Number.isFinite(value) && value >= min && (below ? value < max : value <= max))) {
       const range =
         max === Number.MAX_VALUE ? `from ${min}` : `from ${min} ${below ? "to below" : "to"} ${max}`;
-      this.fail(`${name} is ${String(value)}; takes a finite number ${range}`);
+      this.fail(`${name} is ${describe(value)}; takes a finite number ${range}`);
     }
   }
 
   /** A group of fields: an object. */
   group(name: string, value: object): void {
     if (typeof value !== "object" || value === null)
-      this.fail(`${name} is ${String(value)}; takes an object`);
+      this.fail(`${name} is ${describe(value)}; takes an object`);
   }
 
   accumulate(names: readonly string[] | undefined, accepted: readonly string[]): void {
     if (names === undefined) return;
-    if (!Array.isArray(names)) this.fail(`accumulate is ${String(names)}; takes an array of output names`);
+    if (!Array.isArray(names)) this.fail(`accumulate is ${describe(names)}; takes an array of output names`);
     for (const name of names) {
       if (!accepted.includes(name)) {
         this.fail(
-          `accumulate has ${String(name)}; takes ${accepted.length === 0 ? "nothing here" : accepted.join(", ")}`,
+          `accumulate has ${describe(name)}; takes ${accepted.length === 0 ? "nothing here" : accepted.join(", ")}`,
         );
       }
     }

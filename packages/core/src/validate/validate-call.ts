@@ -4,6 +4,7 @@ import { validateAdamw } from "./adamw.js";
 import { validateBatchNormBackward, validateBatchNormForward } from "./batch-norm.js";
 import { CallChecker, type CheckedBackend } from "./call-checker.js";
 import { validateExpertsBackward, validateExpertsForward } from "./experts.js";
+import { describe } from "./host-data.js";
 import { validateLinear } from "./linear.js";
 import { validateMlpBackward, validateMlpForward } from "./mlp.js";
 import { validateRouterSelectBackward, validateRouterSelectForward } from "./router-select.js";
@@ -37,7 +38,7 @@ export function validateCall<Name extends OpName, H>(
   backend: CheckedBackend<H>,
 ): OpCalls<H>[Name] {
   if (typeof call !== "object" || call === null) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `${op}: call is ${String(call)}; takes an object`);
+    throw new FlashMoeError("INVALID_ARGUMENT", `${op}: call is ${describe(call)}; takes an object`);
   }
   const check = new CallChecker(op, backend);
   const legal = validators[op](call, check);
