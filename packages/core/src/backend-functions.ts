@@ -1,9 +1,9 @@
 import type { Backend, DeviceBuffer, KernelTime } from "./backend.js";
 import { backendMarker, type DefinedBackend } from "./define-backend.js";
+import { describe } from "./describe.js";
 import type { DType } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
-import type { LongJobOptions } from "./initialize.js";
-import { describe } from "./validate/host-data.js";
+import type { LongJobOptions } from "./long-job.js";
 
 /**
  * Makes the device be lost, as if it had been destroyed from outside, for tests of what comes after.

@@ -7,17 +7,18 @@ import type {
   KernelTime,
   MemoryReport,
 } from "./backend.js";
+import { describe } from "./describe.js";
 import { type DType, encode, type TypedArray } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
 import { InFlight } from "./in-flight.js";
-import type { LongJobOptions } from "./initialize.js";
+import type { LongJobOptions } from "./long-job.js";
 import { isManagedBuffer, ManagedBuffer } from "./managed-buffer.js";
 import { MemoryBudget } from "./memory-budget.js";
 import { type OpCalls, type OpName, type Ops, opNames } from "./ops.js";
 import { elementCount, Tensor } from "./tensor.js";
 import { checkDescription, checkImplementation } from "./validate/description.js";
-import { checkAllocation, checkHostArray, checkRange, describe } from "./validate/host-data.js";
+import { checkAllocation, checkHostArray, checkRange } from "./validate/host-data.js";
 import { validateCall } from "./validate/validate-call.js";
 
 /**

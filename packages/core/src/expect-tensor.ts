@@ -1,9 +1,9 @@
 import type { Backend, DeviceBuffer } from "./backend.js";
+import { describe } from "./describe.js";
 import type { DType } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import { isManagedBuffer } from "./managed-buffer.js";
 import type { Tensor } from "./tensor.js";
-import { describe } from "./validate/host-data.js";
 
 /** True for tensors, also when they come from another copy of the package. */
 export function isTensor(value: unknown): value is Tensor {

@@ -1,5 +1,5 @@
+import { describe } from "./describe.js";
 import { FlashMoeError } from "./errors.js";
-import { describe } from "./validate/host-data.js";
 
 /** INVALID_ARGUMENT unless `value` is an integer from `min` to `max`. */
 export function expectInteger(

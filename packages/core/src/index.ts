@@ -20,6 +20,7 @@ export {
   prepareWork,
   timeKernels,
 } from "./backend-functions.js";
+export { countTokens } from "./count-tokens.js";
 export { defineBackend } from "./define-backend.js";
 export {
   bytesPerElement,
@@ -37,11 +38,12 @@ export { type ErrorCode, FlashMoeError } from "./errors.js";
 export { expectInteger, expectOneOf } from "./expect.js";
 export { bufferOf, expectTensor, isTensor } from "./expect-tensor.js";
 export { giveWay, immediateTurn } from "./give-way.js";
+export { type AddTo, checkAddTo, denseTarget, Gradients, type ParameterGradient } from "./gradients.js";
 export { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.js";
-export { countTokens } from "./hidden-states.js";
 export { type HostEnvironment, hostMemoryLimitBytes } from "./host-memory.js";
 export type { BackendDescription, BackendImplementation, BackendRuntime } from "./implementation.js";
-export { initializeTensor, type LongJobOptions, type Progress } from "./initialize.js";
+export { initializeTensor } from "./initialize.js";
+export type { LongJobOptions, Progress } from "./long-job.js";
 export { MemoryBudget } from "./memory-budget.js";
 export { Module, moveSlots, TensorSlot } from "./module.js";
 export { cloneTensor, newTensor } from "./new-tensor.js";
@@ -66,14 +68,7 @@ export {
   type TableGradients,
 } from "./ops.js";
 export { checkOptions, type OptionRule, takes } from "./options.js";
-export {
-  type AddTo,
-  checkAddTo,
-  denseTarget,
-  Gradients,
-  type Parameter,
-  type ParameterGradient,
-} from "./parameter.js";
+export type { Parameter } from "./parameter.js";
 export { SeededRandom } from "./random.js";
 export { Scope, withScope } from "./scope.js";
 export { type Elements, elementCount, Tensor } from "./tensor.js";

@@ -1,23 +1,8 @@
-import type { AbortSignalLike } from "./abort.js";
 import type { Backend } from "./backend.js";
 import { expectBackend } from "./backend-functions.js";
 import { encode, type FloatDType } from "./dtype.js";
+import type { LongJobOptions } from "./long-job.js";
 import { elementCount, Tensor } from "./tensor.js";
-
-/** How a long job tells how far it is: in bytes, and where it compiles in calls of ops. */
-export interface Progress {
-  readonly phase: "initialize" | "read" | "write" | "move" | "compile";
-  /** The tensor, or the op, at hand. */
-  readonly name: string;
-  readonly loaded: number;
-  readonly total: number;
-}
-
-export interface LongJobOptions {
-  /** Rejects with `signal.reason`. */
-  readonly signal?: AbortSignalLike;
-  readonly onProgress?: (progress: Progress) => void;
-}
 
 /** Elements that are made on the host at once: a few milliseconds, for a page draws meanwhile. */
 const pieceLength = 1 << 17;

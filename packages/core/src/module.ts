@@ -1,7 +1,7 @@
 import type { Backend } from "./backend.js";
 import { expectBackend } from "./backend-functions.js";
 import type { FloatDType } from "./dtype.js";
-import type { LongJobOptions } from "./initialize.js";
+import type { LongJobOptions } from "./long-job.js";
 import type { Tensor } from "./tensor.js";
 import { transfer } from "./transfer.js";
 

@@ -1,5 +1,5 @@
+import { describe } from "./describe.js";
 import { FlashMoeError } from "./errors.js";
-import { describe } from "./validate/host-data.js";
 
 /** What an option of a provider may be. */
 export interface OptionRule {

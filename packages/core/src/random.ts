@@ -1,5 +1,5 @@
+import { describe } from "./describe.js";
 import { FlashMoeError } from "./errors.js";
-import { describe } from "./validate/host-data.js";
 
 /**
  * Seeded random numbers for initial weights: the same seed gives the same weights on every backend.

@@ -1,8 +1,8 @@
 import type { Backend, DeviceBuffer } from "./backend.js";
+import { describe } from "./describe.js";
 import { type DType, decode, type TypedArray } from "./dtype.js";
 import { FlashMoeError } from "./errors.js";
 import { isManagedBuffer } from "./managed-buffer.js";
-import { describe } from "./validate/host-data.js";
 
 /** The number of elements of a shape. INVALID_ARGUMENT unless every size is an integer >= 0 and the product is exact. */
 export function elementCount(shape: readonly number[]): number {

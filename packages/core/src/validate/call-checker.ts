@@ -1,8 +1,8 @@
 import type { Backend, DeviceBuffer } from "../backend.js";
+import { describe } from "../describe.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { FlashMoeError } from "../errors.js";
 import type { OpName } from "../ops.js";
-import { describe } from "./host-data.js";
 
 /** Largest size, id and count: ids are i32. */
 const maxSize = 2 ** 31 - 1;

@@ -1,8 +1,8 @@
+import { describe } from "../describe.js";
 import { floatDTypes } from "../dtype.js";
 import { FlashMoeError } from "../errors.js";
 import type { BackendDescription, BackendImplementation } from "../implementation.js";
 import { opNames } from "../ops.js";
-import { describe } from "./host-data.js";
 
 /** Every router of a backend takes this many keys per axis. */
 const fewestKeysPerAxis = 4096;

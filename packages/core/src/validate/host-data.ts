@@ -1,4 +1,5 @@
 import type { Capabilities, DeviceBuffer } from "../backend.js";
+import { describe } from "../describe.js";
 import { bytesPerElement, type DType, dtypes, matchesDType, type TypedArray } from "../dtype.js";
 import { FlashMoeError } from "../errors.js";
 
@@ -52,11 +53,4 @@ export function checkRange(what: string, buffer: DeviceBuffer, offset: number, l
       `${what} of ${describe(length)} elements at offset ${describe(offset)}; the buffer has ${buffer.length}`,
     );
   }
-}
-
-/** A value in a message: short, whatever it is. */
-export function describe(value: unknown): string {
-  if (typeof value === "function") return "a function";
-  if (value === null || typeof value !== "object") return String(value);
-  return value.constructor?.name ?? "an object";
 }

@@ -1,10 +1,10 @@
+import { describe } from "../describe.js";
 import { FlashMoeError } from "../errors.js";
 import type { OpCalls, OpName } from "../ops.js";
 import { validateAdamw } from "./adamw.js";
 import { validateBatchNormBackward, validateBatchNormForward } from "./batch-norm.js";
 import { CallChecker, type CheckedBackend } from "./call-checker.js";
 import { validateExpertsBackward, validateExpertsForward } from "./experts.js";
-import { describe } from "./host-data.js";
 import { validateLinear } from "./linear.js";
 import { validateMlpBackward, validateMlpForward } from "./mlp.js";
 import { validateRouterSelectBackward, validateRouterSelectForward } from "./router-select.js";
