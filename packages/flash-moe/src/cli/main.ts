@@ -14,13 +14,15 @@ for (const name of Object.keys(exitCodes) as (keyof typeof exitCodes)[]) {
     interruption.abort(new Error("interrupted"));
   });
 }
-for (const stream of [process.stdout, process.stderr]) {
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   // A reader that has seen enough (`| head`) is no error.
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit();
-  });
-}
+  if (error.code === "EPIPE") process.exit();
+  fail(`cannot write the result to stdout: ${error.message}`);
+});
+process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+  // There is nowhere left to tell.
+  process.exit(error.code === "EPIPE" ? undefined : 1);
+});
 
 let done = false;
 process.on("beforeExit", () => {
@@ -36,8 +38,22 @@ const code = await runCommandLine(process.argv.slice(2), {
   stderr: (text) => process.stderr.write(text),
   // A terminal that does not tell its width has 0.
   terminalColumns: process.stderr.isTTY ? process.stderr.columns || 80 : undefined,
-  cwd: process.cwd(),
+  cwd: currentFolder(),
   signal: interruption.signal,
 });
 done = true;
 process.exitCode = code === exitCodes.SIGINT ? (interruptedCode ?? code) : code;
+
+/** Throws, in Node, once the folder has been removed. */
+function currentFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return fail("the current folder is not there any more");
+  }
+}
+
+function fail(what: string): never {
+  process.stderr.write(`flash-moe: IO_FAILED: ${what}\n`);
+  process.exit(1);
+}

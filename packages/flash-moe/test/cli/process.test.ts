@@ -56,3 +56,20 @@ it("exits as it says: 0 done, 1 an error with a code, 2 a command line that cann
   expect(missing.stderr).toMatch(/^flash-moe: IO_FAILED: [^\n]+\n$/);
   expect(await run(["run", "--nonsense"], folder)).toMatchObject({ code: 2, stdout: "" });
 });
+
+it("tells in one line that its result has no room, or that its folder is gone", async () => {
+  const shell = async (script: string) => {
+    const result = promisify(execFile)("sh", ["-c", script, "sh", process.execPath, program], {
+      cwd: folder,
+    });
+    return (await result.catch((error) => error)) as { code?: number; stderr: string };
+  };
+  if (process.platform === "linux") {
+    const full = await shell('"$1" "$2" --help > /dev/full');
+    expect(full.stderr).toMatch(/^flash-moe: IO_FAILED: cannot write the result to stdout: ENOSPC[^\n]+\n$/);
+    expect(full.code).toBe(1);
+  }
+  const gone = await shell('mkdir gone && cd gone && rmdir "$PWD" && "$1" "$2" --help');
+  expect(gone.stderr).toBe("flash-moe: IO_FAILED: the current folder is not there any more\n");
+  expect(gone.code).toBe(1);
+});

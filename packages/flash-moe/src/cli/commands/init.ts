@@ -6,7 +6,7 @@ import { checkMemory } from "../check-memory.js";
 import { type Command, defineCommand } from "../command.js";
 import { formatBytes, formatCount } from "../format.js";
 import { activationOption, dtypeOption, gridOption, longName, normOption } from "../layer-options.js";
-import { flag, integer, path, withDefault } from "../options.js";
+import { flag, integer, optional, path, withDefault } from "../options.js";
 
 /** `flash-moe init`: a checkpoint of a layer with fresh weights. */
 export const init: Command = defineCommand({
@@ -21,7 +21,7 @@ export const init: Command = defineCommand({
     act: withDefault(activationOption(), "silu"),
     "normalize-weights": flag("divide a token's routing weights by their sum"),
     seed: withDefault(integer("S", "the same seed gives the same weights everywhere", 0, 2 ** 32 - 1), 0),
-    dtype: withDefault(dtypeOption("storage dtype: float32, float16 or bfloat16"), "f32"),
+    dtype: optional(dtypeOption("storage dtype: float32, float16 or bfloat16 (default float32)")),
     output: path("F", "the checkpoint to write (safetensors)"),
     ...backendOptions("reference"),
   },
@@ -41,7 +41,7 @@ export const init: Command = defineCommand({
       norm: values.norm,
       normalizeWeights: values["normalize-weights"],
     });
-    const { dtype, seed } = values;
+    const { dtype = "f32", seed } = values;
     const output = context.path(values.output);
     await checkWritable(output);
     const { signal, status } = context;
