@@ -1,21 +1,24 @@
 // Purpose: BatchNorm1d (affine = False) with given statistics.
-// Equation: output = (x - mean) / sqrt(variance + epsilon).
-// Shapes: x and output [tokens, features], mean and variance [features]; `size` elements.
+// Equation: output = (x - mean - rest) / sqrt(variance + epsilon); in evaluation rest = 0.
+// Shapes: x and output [tokens, features], mean, variance and, in training, rest [features]; `size` elements.
 // Parallelisation: one element per thread.
-// Why: the difference is formed first, so that a large mean costs one rounding and no more.
+// Why: the difference is formed first, and what rounding left of the batch's mean subtracted then, so that a mean far
+//   larger than the deviations costs nothing.
 // uses: grid
 
 struct Params {
   size: u32,
   features: u32,
   epsilon: f32,
+  training: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<{{x}}>;
 @group(0) @binding(2) var<storage, read> mean: array<f32>;
 @group(0) @binding(3) var<storage, read> variance: array<f32>;
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+@group(0) @binding(4) var<storage, read> rest: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -28,5 +31,9 @@ fn main(
     return;
   }
   let feature = n % params.features;
-  output[n] = (load_x(n) - mean[feature]) * inverseSqrt(variance[feature] + params.epsilon);
+  var centred = load_x(n) - mean[feature];
+  if (params.training == 1u) {
+    centred -= rest[feature];
+  }
+  output[n] = centred * inverseSqrt(variance[feature] + params.epsilon);
 }

@@ -1,8 +1,10 @@
-// Purpose: the two means over the batch that the backward of a training BatchNorm subtracts.
-// Equation: sums[f] = mean_t(d), sums[features + f] = mean_t(d n), n the normalised input, d the incoming gradient.
-// Shapes: x and d [tokens, features], mean and variance [features], sums [2, features].
+// Purpose: the means over the batch that the backward of a training BatchNorm subtracts.
+// Equation: with d the incoming gradient and n the input normalised with the mean as it was rounded:
+//   sums[0, f] = mean_t(d), sums[1, f] = mean_t(d (n - mean_t(n))), sums[2, f] = mean_t(n).
+// Shapes: x and d [tokens, features], mean and variance [features], sums [3, features].
 // Parallelisation: as batch_norm_statistics: 16 features per workgroup of 256, 16 threads to a feature.
-// Why: a fixed order of summation that depends on T alone.
+// Why: a fixed order of summation that depends on T alone. mean_t(n) is what rounding left of the mean: without it the
+//   gradients of a batch would not sum to 0, which shows where hidden states far from 0 multiply them.
 // uses: grid
 
 struct Params {
@@ -19,7 +21,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> gradient: array<f32>;
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
 
-var<workgroup> tree: array<vec2<f32>, 256>;
+var<workgroup> tree: array<vec3<f32>, 256>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -30,13 +32,14 @@ fn main(
   let feature = workgroup_index(group, groups) * 16u + thread % 16u;
   let lane = thread / 16u;
   let present = feature < params.features;
-  var sum = vec2<f32>();
+  var sum = vec3<f32>();
   if (present) {
     let centre = mean[feature];
     let scale = inverseSqrt(variance[feature] + params.epsilon);
     for (var t = lane; t < params.tokens; t += 16u) {
       let d = gradient[t * params.features + feature];
-      sum += vec2<f32>(d, d * ((load_x(t * params.features + feature) - centre) * scale));
+      let normalized = (load_x(t * params.features + feature) - centre) * scale;
+      sum += vec3<f32>(d, d * normalized, normalized);
     }
   }
   tree[thread] = sum;
@@ -48,7 +51,9 @@ fn main(
     workgroupBarrier();
   }
   if (present && lane == 0u) {
-    sums[feature] = tree[thread].x * params.inverse_tokens;
-    sums[params.features + feature] = tree[thread].y * params.inverse_tokens;
+    let means = tree[thread] * params.inverse_tokens;
+    sums[feature] = means.x;
+    sums[params.features + feature] = means.y - means.x * means.z;
+    sums[2u * params.features + feature] = means.z;
   }
 }

@@ -1,7 +1,8 @@
 // Purpose: the statistics of a batch, and the update of the running ones.
-// Equation: mean = sum_t x / T; variance = sum_t (x - mean)^2 / T, in a second pass, never E[x^2] - E[x]^2;
-//   running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
-// Shapes: x [tokens, features], all statistics [features].
+// Equation: centre = sum_t x / T; in a second pass left = sum_t (x - centre) / T, which is what rounding left of the
+//   mean; variance = sum_t (x - centre)^2 / T - left^2, never E[x^2] - E[x]^2; mean = centre + left, and rest what this
+//   sum, rounded, leaves again; running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
+// Shapes: x [tokens, features], all statistics and rest [features].
 // Parallelisation: a workgroup of 256 takes 16 features; 16 threads share a feature, each every 16th token, then a
 //   fixed tree of 16.
 // Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone.
@@ -13,7 +14,7 @@ struct Params {
   inverse_tokens: f32,
   unbiased: f32,
   momentum: f32,
-  rest: f32,
+  keep: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -22,10 +23,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 @group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
+@group(0) @binding(6) var<storage, read_write> rest: array<f32>;
 
-var<workgroup> tree: array<f32, 256>;
+var<workgroup> tree: array<vec2<f32>, 256>;
 
-fn sum_of_feature(value: f32, thread: u32) -> f32 {
+fn sum_of_feature(value: vec2<f32>, thread: u32) -> vec2<f32> {
   workgroupBarrier();
   tree[thread] = value;
   workgroupBarrier();
@@ -53,20 +55,25 @@ fn main(
       sum += load_x(t * params.features + feature);
     }
   }
-  let centre = sum_of_feature(sum, thread) * params.inverse_tokens;
-  var squares = 0.0;
+  let centre = sum_of_feature(vec2<f32>(sum, 0.0), thread).x * params.inverse_tokens;
+  var moments = vec2<f32>();
   if (present) {
     for (var t = lane; t < params.tokens; t += 16u) {
       let difference = load_x(t * params.features + feature) - centre;
-      squares += difference * difference;
+      moments += vec2<f32>(difference, difference * difference);
     }
   }
-  let spread = sum_of_feature(squares, thread) * params.inverse_tokens;
+  moments = sum_of_feature(moments, thread) * params.inverse_tokens;
   if (present && lane == 0u) {
-    mean[feature] = centre;
+    // An infinite value has an infinite mean, not a NaN.
+    let left = select(0.0, moments.x, abs(centre) <= 3.4e38);
+    let rounded = centre + left;
+    let spread = max(moments.y - left * left, 0.0);
+    mean[feature] = rounded;
     variance[feature] = spread;
-    running_mean[feature] = params.rest * running_mean[feature] + params.momentum * centre;
+    rest[feature] = (centre - rounded) + left;
+    running_mean[feature] = params.keep * running_mean[feature] + params.momentum * rounded;
     let unbiased = spread * params.unbiased;
-    running_variance[feature] = params.rest * running_variance[feature] + params.momentum * unbiased;
+    running_variance[feature] = params.keep * running_variance[feature] + params.momentum * unbiased;
   }
 }

@@ -11,8 +11,10 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
   const input = context.operand("input", call.input);
   const mean = context.whole("mean", call.mean);
   const variance = context.whole("variance", call.variance);
+  let rest = context.absent;
   if (call.training) {
     const { momentum } = call;
+    rest = context.scratch("what rounding left of the means", 4 * features);
     context.launch({
       kernel: "batch_norm_statistics",
       types: { x: input.dtype },
@@ -30,6 +32,7 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
         variance,
         context.whole("runningMean", call.runningMean),
         context.whole("runningVariance", call.runningVariance),
+        rest,
       ],
       workgroups: Math.ceil(features / featuresPerWorkgroup),
     });
@@ -38,8 +41,8 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
   context.launch({
     kernel: "batch_norm_apply",
     types: { x: input.dtype },
-    params: [size, features, floatBits(epsilon)],
-    bindings: [input.binding, mean, variance, context.whole("output", call.output)],
+    params: [size, features, floatBits(epsilon), flag(call.training)],
+    bindings: [input.binding, mean, variance, rest, context.whole("output", call.output)],
     workgroups: Math.ceil(size / 256),
   });
 }
@@ -57,7 +60,7 @@ export function batchNormBackward(call: BatchNormBackwardCall<DeviceMemory>, con
   ];
   let sums = context.absent;
   if (training) {
-    sums = context.scratch("means over the batch", 8 * features);
+    sums = context.scratch("means over the batch", 12 * features);
     context.launch({
       kernel: "batch_norm_grad_sums",
       types: { x: input.dtype },

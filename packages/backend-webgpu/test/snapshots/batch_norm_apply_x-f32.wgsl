@@ -4,13 +4,15 @@ struct Params {
   size: u32,
   features: u32,
   epsilon: f32,
+  training: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> mean: array<f32>;
 @group(0) @binding(3) var<storage, read> variance: array<f32>;
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+@group(0) @binding(4) var<storage, read> rest: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -23,7 +25,11 @@ fn main(
     return;
   }
   let feature = n % params.features;
-  output[n] = (load_x(n) - mean[feature]) * inverseSqrt(variance[feature] + params.epsilon);
+  var centred = load_x(n) - mean[feature];
+  if (params.training == 1u) {
+    centred -= rest[feature];
+  }
+  output[n] = centred * inverseSqrt(variance[feature] + params.epsilon);
 }
 
 fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {

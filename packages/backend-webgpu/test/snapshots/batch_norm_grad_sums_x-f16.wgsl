@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> gradient: array<f32>;
 @group(0) @binding(5) var<storage, read_write> sums: array<f32>;
 
-var<workgroup> tree: array<vec2<f32>, 256>;
+var<workgroup> tree: array<vec3<f32>, 256>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -25,13 +25,14 @@ fn main(
   let feature = workgroup_index(group, groups) * 16u + thread % 16u;
   let lane = thread / 16u;
   let present = feature < params.features;
-  var sum = vec2<f32>();
+  var sum = vec3<f32>();
   if (present) {
     let centre = mean[feature];
     let scale = inverseSqrt(variance[feature] + params.epsilon);
     for (var t = lane; t < params.tokens; t += 16u) {
       let d = gradient[t * params.features + feature];
-      sum += vec2<f32>(d, d * ((load_x(t * params.features + feature) - centre) * scale));
+      let normalized = (load_x(t * params.features + feature) - centre) * scale;
+      sum += vec3<f32>(d, d * normalized, normalized);
     }
   }
   tree[thread] = sum;
@@ -43,8 +44,10 @@ fn main(
     workgroupBarrier();
   }
   if (present && lane == 0u) {
-    sums[feature] = tree[thread].x * params.inverse_tokens;
-    sums[params.features + feature] = tree[thread].y * params.inverse_tokens;
+    let means = tree[thread] * params.inverse_tokens;
+    sums[feature] = means.x;
+    sums[params.features + feature] = means.y - means.x * means.z;
+    sums[2u * params.features + feature] = means.z;
   }
 }
 

@@ -6,7 +6,7 @@ struct Params {
   inverse_tokens: f32,
   unbiased: f32,
   momentum: f32,
-  rest: f32,
+  keep: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -15,10 +15,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 @group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
+@group(0) @binding(6) var<storage, read_write> rest: array<f32>;
 
-var<workgroup> tree: array<f32, 256>;
+var<workgroup> tree: array<vec2<f32>, 256>;
 
-fn sum_of_feature(value: f32, thread: u32) -> f32 {
+fn sum_of_feature(value: vec2<f32>, thread: u32) -> vec2<f32> {
   workgroupBarrier();
   tree[thread] = value;
   workgroupBarrier();
@@ -46,21 +47,25 @@ fn main(
       sum += load_x(t * params.features + feature);
     }
   }
-  let centre = sum_of_feature(sum, thread) * params.inverse_tokens;
-  var squares = 0.0;
+  let centre = sum_of_feature(vec2<f32>(sum, 0.0), thread).x * params.inverse_tokens;
+  var moments = vec2<f32>();
   if (present) {
     for (var t = lane; t < params.tokens; t += 16u) {
       let difference = load_x(t * params.features + feature) - centre;
-      squares += difference * difference;
+      moments += vec2<f32>(difference, difference * difference);
     }
   }
-  let spread = sum_of_feature(squares, thread) * params.inverse_tokens;
+  moments = sum_of_feature(moments, thread) * params.inverse_tokens;
   if (present && lane == 0u) {
-    mean[feature] = centre;
+    let left = select(0.0, moments.x, abs(centre) <= 3.4e38);
+    let rounded = centre + left;
+    let spread = max(moments.y - left * left, 0.0);
+    mean[feature] = rounded;
     variance[feature] = spread;
-    running_mean[feature] = params.rest * running_mean[feature] + params.momentum * centre;
+    rest[feature] = (centre - rounded) + left;
+    running_mean[feature] = params.keep * running_mean[feature] + params.momentum * rounded;
     let unbiased = spread * params.unbiased;
-    running_variance[feature] = params.rest * running_variance[feature] + params.momentum * unbiased;
+    running_variance[feature] = params.keep * running_variance[feature] + params.momentum * unbiased;
   }
 }
 
