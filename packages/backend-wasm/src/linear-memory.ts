@@ -86,6 +86,10 @@ export class LinearMemory {
     const size = Math.ceil(bytes / alignment) * alignment;
     if (size === 0) return;
     const end = address + size;
+    if (end === this.#end) {
+      this.#endAt(address);
+      return;
+    }
     let low = 0;
     let high = this.#free.length;
     while (low < high) {
@@ -103,11 +107,6 @@ export class LinearMemory {
     } else if (joinsBefore) before.end = end;
     else if (joinsAfter) after.start = address;
     else this.#free.splice(low, 0, { start: address, end });
-    const last = this.#free.at(-1);
-    if (last?.end === this.#end) {
-      this.#end = last.start;
-      this.#free.pop();
-    }
   }
 
   /** A view of the bytes, valid until the next `allocate`. */
@@ -132,6 +131,13 @@ export class LinearMemory {
     best.start += size;
     if (best.start === best.end) this.#free.splice(bestIndex, 1);
     return address;
+  }
+
+  /** Divides up nothing from `address` on, nor what is free before it. */
+  #endAt(address: number): void {
+    const last = this.#free.at(-1);
+    if (last?.end === address) this.#free.pop();
+    this.#end = last?.end === address ? last.start : address;
   }
 
   #takeEnd(size: number, bytes: number, what: string): number {

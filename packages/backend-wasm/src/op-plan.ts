@@ -79,9 +79,10 @@ export class OpPlan implements OpContext {
   }
 
   #giveBack(taken: Block[]): void {
-    for (const { address, bytes } of taken.splice(0)) {
+    for (const { address, bytes } of taken) {
       this.#instance.memory.release(address, bytes);
       this.#budget.releaseScratch(bytes);
     }
+    taken.length = 0;
   }
 }

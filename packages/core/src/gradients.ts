@@ -28,12 +28,17 @@ export class Gradients implements Disposable {
 
   /** Every tensor in it, once. */
   tensors(): Tensor[] {
-    const tensors = new Set<Tensor>([this.hiddenStates]);
+    const tensors: Tensor[] = [this.hiddenStates];
+    const add = (tensor: Tensor): void => {
+      if (!tensors.includes(tensor)) tensors.push(tensor);
+    };
     for (const gradient of this.parameters.values()) {
-      tensors.add(gradient.values);
-      if (gradient.layout === "compact") tensors.add(gradient.ids).add(gradient.count);
+      add(gradient.values);
+      if (gradient.layout !== "compact") continue;
+      add(gradient.ids);
+      add(gradient.count);
     }
-    return [...tensors];
+    return tensors;
   }
 
   /** Those tensors in it that are not the caller's own: all but what `addTo` gave. */
