@@ -59,6 +59,7 @@ for (const { name, size, ways } of steps) {
     continue;
   }
   if (!name.includes(options.only) || ways.length === 0) continue;
+  process.stderr.write(`${name}\n`);
   let lost = false;
   try {
     const samples = Number(options.samples);
@@ -87,6 +88,7 @@ async function measureDevice() {
   const backend = await open({ graphs: false });
   const withGraphs = await open();
   const sizes = deviceSizes(backend);
+  process.stderr.write(`the rates of ${backend.device}\n`);
   const rates = await measureRates(backend, tiny ? 64 : 8192, tiny ? 2 ** 16 : 2 ** 29);
   const gathers = await gatherRates(backend, tiny);
   const launches = await launchCosts(backend, withGraphs, tiny);

@@ -348,6 +348,8 @@ def device_rates(device):
         times = []
         for _ in range(count):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            # Busy until the work is enqueued, so that its time has no waiting for the host in it.
+            torch.cuda._sleep(500_000)
             start.record()
             work()
             end.record()

@@ -71,7 +71,7 @@ export async function launchCosts(backend, withGraphs, tiny) {
 
 /** @param {import("@flash-moe/core").Backend} backend @param {import("./tune-ways.mjs").TuneCase} size @param {boolean} tiny */
 async function costOf(backend, size, tiny) {
-  const count = 100;
+  const count = tiny ? 3 : 100;
   const call = callOf(backend, size);
   const spare = [0, 1].map(() => backend.alloc("f32", tiny ? 16 : 2 ** 27));
   const long = () => {
@@ -83,7 +83,7 @@ async function costOf(backend, size, tiny) {
   many();
   await backend.sync();
   const host = [];
-  for (let n = 0; n < 9; n++) {
+  for (let n = 0; n < (tiny ? 1 : 9); n++) {
     const start = performance.now();
     many();
     host.push(performance.now() - start);

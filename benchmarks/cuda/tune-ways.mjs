@@ -134,9 +134,11 @@ const all = [
   ].map((size) => mlp(size, "bf16", "backward")),
   ...[1, 8, 16, 32, 64].map((tokens) => linear([tokens, 1024, 4096])),
   ...[
+    // Those that cuda_peers.py measures cuBLAS by.
     [1024, 1024, 1024],
+    [1024, 1024, 4096],
     [1024, 4096, 1024],
-    [4096, 1024, 640],
+    [4096, 1024, 1024],
   ].map((size) => linear(size)),
   ...expertSizes.slice(4, 9).map((size) => experts(size, "bf16", "backward")),
   experts([1024, 1024, 16_384, 32], "f32"),

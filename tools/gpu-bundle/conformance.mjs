@@ -31,8 +31,9 @@ async function runFrom(/** @type {number} */ first) {
     say({ result: { ...result, error: error?.message }, index });
     const code = error !== undefined && "code" in error ? error.code : undefined;
     // A hang, too, is the end: what hangs may still have the device.
-    if (code === "DEVICE_LOST" || code === "UNAVAILABLE" || error?.name === "TimeLimitExceeded")
-      process.exit(5);
+    if (code === "DEVICE_LOST" || code === "UNAVAILABLE") process.exit(5);
+    // Not by way of the driver, which may wait for the device.
+    if (error?.name === "TimeLimitExceeded") process.kill(process.pid, "SIGKILL");
   }
   await session.close();
   say({ done: true });

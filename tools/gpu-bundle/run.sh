@@ -208,7 +208,7 @@ for name in $stages; do
         unseen=
         if [ -z "$more" ] && has_torch any; then
           unseen=$out/unseen
-          limited "$limit" "$python" "$app/unseen.py" "$app/goldens" "$unseen" >"$out/unseen.log" 2>&1 || unseen=
+          limited "$(allowed goldens)" "$python" "$app/unseen.py" "$app/goldens" "$unseen" >"$out/unseen.log" 2>&1 || unseen=
         fi
         stage goldens "$node" "$app/goldens.mjs" --backend cuda --folder "$app/goldens/data" \
           ${unseen:+--folder "$unseen"} ${more:+--folder "$more"}

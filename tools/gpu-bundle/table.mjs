@@ -10,6 +10,7 @@ const read = (/** @type {string} */ name) => {
 };
 const ours = read("cuda.json");
 const peers = read("peers.json");
+const tuned = read("tune.json");
 if (ours !== undefined) {
   const { copy, cache, matmul } = ours.rates;
   const tera = (/** @type {number} */ rate) => (rate / 1e12).toFixed(2);
@@ -37,4 +38,15 @@ if (ours !== undefined) {
       );
     }
   }
+}
+for (const [size, microseconds] of Object.entries(peers?.rates.cublasMicroseconds ?? {})) {
+  const name = `linear ${size.replaceAll("x", "-")} bf16`;
+  // Warm, as cuBLAS was measured; once as it is, and again by Hopper's instruction.
+  const ways = (tuned?.cases ?? [])
+    .filter((/** @type {{ name: string }} */ found) => found.name.startsWith(name))
+    .flatMap((/** @type {{ ways: { way: string, warm?: number }[] }} */ found) => found.ways)
+    .filter((/** @type {{ warm?: number }} */ { warm }) => warm !== undefined);
+  const best = ways.toSorted((a, b) => a.warm - b.warm)[0];
+  const ours = best === undefined ? "not measured" : `${best.warm.toFixed(1)} us by "${best.way}"`;
+  console.log(`${name}: cuBLAS ${microseconds.toFixed(1)} us, ours at best ${ours}`);
 }

@@ -11,6 +11,8 @@ namespace {
 
 // Sleeping costs some 50 microseconds of waking up, which short work would notice.
 constexpr auto patience = std::chrono::microseconds(100);
+// For what a device still does when the process exits.
+constexpr auto last_patience = std::chrono::seconds(2);
 
 cudaError_t wait_for(cudaEvent_t event) {
   const auto start = std::chrono::steady_clock::now();
@@ -69,11 +71,11 @@ void Waiter::stop() noexcept {
 }
 
 void Waiter::abandon() noexcept {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    abandoned_ = true;
-  }
-  stop();
+  std::unique_lock<std::mutex> lock(mutex_);
+  stopping_ = abandoned_ = true;
+  changed_.notify_all();
+  changed_.wait_for(lock, last_patience, [this] { return ended_; });
+  if (thread_.joinable()) thread_.detach();
 }
 
 void Waiter::after(cudaStream_t stream, Task task) {
@@ -111,6 +113,13 @@ cudaEvent_t Waiter::take_event() {
 
 void Waiter::run() {
   cudaSetDevice(device_);
+  run_tasks();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ended_ = true;
+  changed_.notify_all();
+}
+
+void Waiter::run_tasks() {
   for (;;) {
     Entry* entry = nullptr;
     {

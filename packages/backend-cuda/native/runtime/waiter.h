@@ -30,8 +30,9 @@ class Waiter {
   // The number of tasks that have not run.
   size_t waiting();
   void stop() noexcept;
-  // Waits for what the device does now, and runs no task any more: for when the process exits, where Node calls nobody
-  // (process.exit(), an exception) and CUDA's own handlers leave a driver that no thread may ask anything.
+  // Runs no task any more, and waits until this thread asks nothing of the driver, but not for ever: the device may hang.
+  // For when the process exits, where Node calls nobody (process.exit(), an exception) and CUDA's own handlers leave a
+  // driver that no thread may ask anything.
   void abandon() noexcept;
 
  private:
@@ -40,6 +41,7 @@ class Waiter {
     Task task;
   };
   void run();
+  void run_tasks();
   cudaEvent_t take_event();
 
   const int device_;
@@ -47,7 +49,7 @@ class Waiter {
   std::condition_variable changed_;
   std::deque<Entry> entries_;
   std::vector<cudaEvent_t> free_events_;
-  bool stopping_ = false, abandoned_ = false;
+  bool stopping_ = false, abandoned_ = false, ended_ = false;
   std::thread thread_;
   std::list<Waiter*>::iterator place_;
 };
