@@ -1,4 +1,4 @@
-import { FlashMoeError } from "@flash-moe/core";
+import { expectInteger } from "@flash-moe/core";
 import { type FlashMoeConfig, type FlashMoeOptions, flashMoeConfig } from "../layer/config.js";
 
 /** Everything that a byte language model is, except its weights. */
@@ -36,11 +36,6 @@ const defaultLayer: FlashMoeOptions = {
 /** The whole configuration. INVALID_ARGUMENT if it contradicts itself. */
 export function languageModelConfig(options: LanguageModelOptions = {}): LanguageModelConfig {
   const window = options.window ?? defaultWindow;
-  if (!Number.isInteger(window) || window < 1 || window > maxWindow) {
-    throw new FlashMoeError(
-      "INVALID_ARGUMENT",
-      `window is ${String(window)}; takes an integer from 1 to ${maxWindow}`,
-    );
-  }
+  expectInteger("window", window, 1, maxWindow);
   return Object.freeze({ window, layer: flashMoeConfig({ ...defaultLayer, ...options.layer }) });
 }

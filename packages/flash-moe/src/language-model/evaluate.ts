@@ -1,4 +1,4 @@
-import { type AbortSignalLike, FlashMoeError } from "@flash-moe/core";
+import { type AbortSignalLike, expectInteger, FlashMoeError } from "@flash-moe/core";
 import { contextIds } from "./contexts.js";
 import { crossEntropyBits } from "./cross-entropy.js";
 import type { LanguageModel } from "./language-model.js";
@@ -39,9 +39,7 @@ export async function evaluate(
       `start is ${start} and end ${end}; takes a part of the text with at least one byte`,
     );
   }
-  if (!Number.isInteger(batchSize) || batchSize < 1) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `batchSize is ${String(batchSize)}; takes an integer from 1`);
-  }
+  expectInteger("batchSize", batchSize, 1);
   let bits = 0;
   for (let at = start; at < end; at += batchSize) {
     signal?.throwIfAborted();

@@ -1,4 +1,4 @@
-import { type AbortSignalLike, FlashMoeError, SeededRandom } from "@flash-moe/core";
+import { type AbortSignalLike, expectInteger, FlashMoeError, SeededRandom } from "@flash-moe/core";
 import { contextIds } from "./contexts.js";
 import type { LanguageModel } from "./language-model.js";
 
@@ -23,9 +23,7 @@ export async function* generate(
   options: GenerateOptions = {},
 ): AsyncGenerator<number, void, void> {
   const { bytes = 400, temperature = 0.8, seed = 0, signal } = options;
-  if (!Number.isInteger(bytes) || bytes < 0) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `bytes is ${String(bytes)}; takes an integer from 0`);
-  }
+  expectInteger("bytes", bytes, 0);
   if (!Number.isFinite(temperature) || temperature < 0) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",

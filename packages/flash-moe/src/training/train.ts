@@ -1,4 +1,4 @@
-import { type AbortSignalLike, FlashMoeError, giveWay, Scope } from "@flash-moe/core";
+import { type AbortSignalLike, expectInteger, FlashMoeError, giveWay, Scope } from "@flash-moe/core";
 import { byteValues } from "../language-model/config.js";
 import { contextIds } from "../language-model/contexts.js";
 import { crossEntropyBits } from "../language-model/cross-entropy.js";
@@ -130,12 +130,8 @@ async function trainStep(
 }
 
 function checkOptions(steps: number, batchSize: number, learningRate: number): void {
-  if (!Number.isInteger(steps) || steps < 1) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `steps is ${String(steps)}; takes an integer from 1`);
-  }
-  if (!Number.isInteger(batchSize) || batchSize < 2) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `batchSize is ${String(batchSize)}; takes an integer from 2`);
-  }
+  expectInteger("steps", steps, 1);
+  expectInteger("batchSize", batchSize, 2);
   if (!Number.isFinite(learningRate) || learningRate < 0) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",
