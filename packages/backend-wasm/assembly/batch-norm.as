@@ -327,7 +327,14 @@ function trainingBackwardOf<T>(
   for (let t: usize = 0; t < tokens; t++) {
     const x = input + t * leading * sizeof<T>();
     const d = gradOutput + t * leading * 4;
-    for (let f: usize = 0; f < features; f++) {
+    let f: usize = 0;
+    for (; f + 4 <= features; f += 4) {
+      const values = load4<T>(x + f * sizeof<T>());
+      const grads = v128.load(d + f * 4);
+      addProducts(low64(values), low64(grads), own + f * 8, features * 8);
+      addProducts(high64(values), high64(grads), own + f * 8 + 16, features * 8);
+    }
+    for (; f < features; f++) {
       const grad = <f64>load<f32>(d + f * 4);
       store<f64>(sums + f * 8, load<f64>(sums + f * 8) + grad);
       const product = grad * normalized<T>(x, f, own, scales);
@@ -335,16 +342,58 @@ function trainingBackwardOf<T>(
     }
   }
   const share: f64 = 1 / <f64>tokens;
+  for (let n: usize = 0; n < features * 2; n++) store<f64>(sums + n * 8, load<f64>(sums + n * 8) * share);
   for (let t: usize = 0; t < tokens; t++) {
     const x = input + t * leading * sizeof<T>();
     const row = t * leading * 4;
-    for (let f: usize = 0; f < features; f++) {
+    let f: usize = 0;
+    for (; f + 4 <= features; f += 4) {
+      const values = load4<T>(x + f * sizeof<T>());
+      const grads = v128.load(gradOutput + row + f * 4);
+      const low = throughBatch(low64(values), low64(grads), own + f * 8, features * 8);
+      const high = throughBatch(high64(values), high64(grads), own + f * 8 + 16, features * 8);
+      storeGradients(gradInput + row + f * 4, low, high, accumulate);
+    }
+    for (; f < features; f++) {
       const n = normalized<T>(x, f, own, scales);
-      const through = load<f64>(sums + f * 8) * share + n * (load<f64>(products + f * 8) * share);
+      const through = load<f64>(sums + f * 8) + n * load<f64>(products + f * 8);
       const grad = (<f64>load<f32>(gradOutput + row + f * 4) - through) * load<f64>(scales + f * 8);
       storeGradient(gradInput + row + f * 4, grad, accumulate);
     }
   }
+}
+
+/** (x - mean) rstd of two features; `at` is their mean, one array further their rstd. */
+@inline
+function normalizedPair(x: v128, at: usize, array: usize): v128 {
+  return f64x2.mul(f64x2.sub(x, v128.load(at)), v128.load(at + array));
+}
+
+/** Adds d and d n of two features to their sums, which stand two and three arrays behind their mean. */
+@inline
+function addProducts(x: v128, d: v128, at: usize, array: usize): void {
+  const sum = at + 2 * array;
+  const product = sum + array;
+  v128.store(sum, f64x2.add(v128.load(sum), d));
+  v128.store(product, f64x2.add(v128.load(product), f64x2.mul(d, normalizedPair(x, at, array))));
+}
+
+/** rstd (d - mean over t of d - n mean over t of (d n)) of two features, from arrays as in `addProducts`. */
+@inline
+function throughBatch(x: v128, d: v128, at: usize, array: usize): v128 {
+  const sum = at + 2 * array;
+  const through = f64x2.add(v128.load(sum), f64x2.mul(normalizedPair(x, at, array), v128.load(sum + array)));
+  return f64x2.mul(f64x2.sub(d, through), v128.load(at + array));
+}
+
+@inline
+function storeGradients(to: usize, low: v128, high: v128, accumulate: bool): void {
+  if (accumulate) {
+    const old = v128.load(to);
+    low = f64x2.add(low, low64(old));
+    high = f64x2.add(high, high64(old));
+  }
+  v128.store(to, join32(low, high));
 }
 
 @inline
