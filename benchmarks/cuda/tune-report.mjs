@@ -48,12 +48,12 @@ function lineOf({ name, ways, expected }) {
   const [usual, ...others] = measured;
   if (usual === undefined) return [`${name}: ${"error" in ways[0] ? ways[0].error : "nothing"}`];
   const text = ({ way, microseconds, difference }) => {
-    const prediction = expected[way.replace("experts=", "")];
+    const prediction = expected[strategyOf(way)];
     const against = prediction === undefined ? "" : ` (${prediction.toFixed(1)})`;
     const wrong = difference <= allowedDifference ? "" : ` WRONG by ${difference.toExponential(1)}`;
     return `${way} ${microseconds.toFixed(1)}${against}${wrong}`;
   };
-  const named = others.filter(({ way }) => way.replace("experts=", "") in expected);
+  const named = others.filter(({ way }) => strategyOf(way) in expected);
   const best = others.toSorted((a, b) => a.microseconds - b.microseconds).slice(0, 3);
   const wrong = others.filter(({ difference }) => !(difference <= allowedDifference));
   const shown = [...new Set([...best, ...named, ...wrong])];
@@ -86,6 +86,11 @@ function slicesOf(ways, expected) {
   return [`    dots by slices x lanes: ${dots.join(", ")}; sums by lanes: ${sums.join(", ")}`];
 }
 
+/** As the model calls it. @param {string} way */
+function strategyOf(way) {
+  return way.replace(/^experts(_backward)?=/, "");
+}
+
 /** @param {import("./tune-case.mjs").CaseResult["ways"]} ways */
 function measuredWays(ways) {
   return ways.flatMap((way) => ("error" in way ? [] : [way]));
@@ -103,8 +108,8 @@ function suggestions(cases, suggested, multiprocessors) {
   for (const { ways, predictions } of cases) {
     const times = new Map(
       measuredWays(ways)
-        .filter(({ way }) => /^experts=\w+$/.test(way))
-        .map(({ way, microseconds }) => [way.slice("experts=".length), microseconds]),
+        .filter(({ way }) => /^experts(_backward)?=\w+$/.test(way))
+        .map(({ way, microseconds }) => [strategyOf(way), microseconds]),
     );
     if (times.size === 0) continue;
     const best = Math.min(...times.values());
@@ -128,7 +133,7 @@ function suggestions(cases, suggested, multiprocessors) {
   ];
   return [
     `measured, for DeviceRates: ${constants.join(", ")}`,
-    "what the choice among fused, sliced and dense costs, by the rates that it is made with:",
+    "what the choice among the experts' strategies costs, by the rates that it is made with:",
     line("", losses.get("") ?? [1]),
     ...sorted.slice(0, 5).map(([rates, values]) => line(rates, values)),
   ];

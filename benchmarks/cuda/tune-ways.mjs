@@ -26,23 +26,29 @@ function slicedWays(tokens, hidden, dtype) {
  * @returns {TuneCase}
  */
 function experts([tokens, hidden, count, topK], dtype = "bf16", op = "forward") {
-  const sliced = slicedWays(tokens, hidden, dtype);
-  const dense = ["dense_tile=64", "dense_tile=128 tiles=of_128"].map((way) => `experts=dense ${way}`);
-  const ways =
-    op === "backward"
-      ? ["experts_backward=gathered", "experts_backward=dense", ...sliced]
-      : [
-          "experts=fused",
-          "experts=sliced",
-          "experts=dense",
-          ...(tokens < 64 ? [1, 2, 4, 8, 16].map((splits) => `experts=fused splits=${splits}`) : []),
-          ...sliced.map((way) => `experts=sliced ${way}`),
-          ...(tokens < 64 ? [] : dense),
-          ...(tokens < 64
-            ? []
-            : [1024, 2048, 4096, 8192].map((chunk) => `experts=dense dense_chunk=${chunk}`)),
-          ...(tokens < 64 || dtype === "f32" ? [] : [`experts=dense dense_tile=128 ${wgmma[0]}`]),
-        ];
+  const few = tokens < 64;
+  const forward = op === "forward";
+  // Of the op that they are: the strategies; the one that goes over columns in slices; the one of matrix products.
+  const [strategies, sliced, dense] = forward
+    ? [["experts=fused", "experts=sliced", "experts=dense"], "experts=sliced", "experts=dense"]
+    : [
+        ["experts_backward=gathered", "experts_backward=dense"],
+        "experts_backward=gathered",
+        "experts_backward=dense",
+      ];
+  const splits = few && forward ? [1, 2, 4, 8, 16].map((number) => `experts=fused splits=${number}`) : [];
+  const products = [
+    "dense_tile=64",
+    "dense_tile=128 tiles=of_128",
+    ...[1024, 2048, 4096, 8192].map((chunk) => `dense_chunk=${chunk}`),
+    ...(dtype === "f32" ? [] : [`dense_tile=128 ${wgmma[0]}`]),
+  ].map((way) => `${dense} ${way}`);
+  const ways = [
+    ...strategies,
+    ...splits,
+    ...slicedWays(tokens, hidden, dtype).map((way) => `${sliced} ${way}`),
+    ...(few ? [] : products),
+  ];
   const name = `experts ${op} ${[tokens, hidden, count, topK].join("-")} ${dtype}`;
   return { ...none, kind: "experts", op, dtype, tokens, hidden, experts: count, topK, ways, name };
 }

@@ -38,6 +38,10 @@ describe("a process", () => {
     expect(await live("a thread that is ended with work in flight")).toEqual({ code: 1, value: 64 });
   });
 
+  it("keeps the binary after the thread that alone had loaded it", async () => {
+    expect(await live("a thread that alone had the binary")).toEqual({ sum: 640, loaded: true, value: 64 });
+  });
+
   it("collects backends that nobody disposes of", async () => {
     expect(await live("backends that nobody disposes of")).toBe("ended");
   });

@@ -1,5 +1,6 @@
 // Lives of a process with backends of the built package: node life.mjs NAME BINARY. Prints what happened, as JSON.
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { cuda } from "@flash-moe/backend-cuda";
@@ -82,6 +83,18 @@ const lives = {
     const value = (await enqueue(backend).read())[0];
     await backend.dispose();
     return { code, value };
+  },
+
+  /** Node closes what it has loaded for a thread that ends; CUDA has registered functions in it by then. */
+  async "a thread that alone had the binary"() {
+    const worker = startWorker("compute");
+    const [sum] = await once(worker, "message");
+    await worker.terminate();
+    const loaded = readFileSync("/proc/self/maps", "utf8").includes(binary);
+    const backend = await cuda.open({ binary });
+    const value = (await enqueue(backend).read())[0];
+    await backend.dispose();
+    return { sum, loaded, value };
   },
 
   async busy() {
