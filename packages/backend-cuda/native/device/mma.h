@@ -14,6 +14,10 @@
 #include "device/cuda.h"
 #include "device/half.h"
 
+#ifdef FLASH_MOE_SHIM
+#include "shim/tensor_core.h"
+#endif
+
 namespace flash_moe {
 
 #ifdef FLASH_MOE_SHIM
@@ -55,7 +59,7 @@ inline void multiply_add(void** records, unsigned) {
   const auto half = [](uint32_t word, int index) {
     return to_float(T{static_cast<uint16_t>(word >> (16 * index))});
   };
-  float a[16][16], b[16][8];
+  float a[16][16], b[8][16];
   for (int lane = 0; lane < 32; lane++) {
     const auto& own = *static_cast<const MultiplyAdd*>(records[lane]);
     const int g = lane / 4, t = lane % 4;
@@ -64,14 +68,13 @@ inline void multiply_add(void** records, unsigned) {
       a[g + 8][2 * t + q] = half(own.a[1], q);
       a[g][2 * t + 8 + q] = half(own.a[2], q);
       a[g + 8][2 * t + 8 + q] = half(own.a[3], q);
-      b[2 * t + q][g] = half(own.b[0], q);
-      b[2 * t + 8 + q][g] = half(own.b[1], q);
+      b[g][2 * t + q] = half(own.b[0], q);
+      b[g][2 * t + 8 + q] = half(own.b[1], q);
     }
   }
   for (int lane = 0; lane < 32; lane++) {
     float* const d = static_cast<const MultiplyAdd*>(records[lane])->d;
-    for (int q = 0; q < 4; q++)
-      for (int k = 0; k < 16; k++) d[q] += a[lane / 4 + q / 2 * 8][k] * b[k][lane % 4 * 2 + q % 2];
+    for (int q = 0; q < 4; q++) d[q] = add_products(d[q], a[lane / 4 + q / 2 * 8], b[lane % 4 * 2 + q % 2]);
   }
 }
 

@@ -20,6 +20,9 @@
 #include <mutex>
 #include <unordered_map>
 #include <vector>
+
+#include "device/async_copy.h"
+#include "shim/tensor_core.h"
 #endif
 
 #if defined(FLASH_MOE_SHIM) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -51,29 +54,33 @@ inline Products& pending_products() {
   return groups;
 }
 
-// Element (line, k) of the tile that a descriptor describes.
+// A block's dynamic memory begins here: on 128 bytes, and on no more.
+constexpr uint32_t first_shared_address = 384;
+
+// Element (line, k) of the tile that a descriptor describes. Without a base offset the swizzle counts from multiples of
+// 1024 bytes of the address, so that a tile must begin within the first of eight rows.
 template <typename T>
 inline float tile_element(const unsigned char* memory, uint64_t descriptor, bool along_outer, int line, int k) {
   const auto field = [&](int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3fff) << 4; };
-  if (descriptor >> 62 != 1) std::abort();
+  if (descriptor >> 46 != uint64_t{1} << 16 || field(0) % 1024 >= 128) std::abort();
   const uint32_t linear = along_outer
                               ? field(0) + line / 64 * field(16) + k / 8 * field(32) + k % 8 * 128 + line % 64 * 2
                               : field(0) + line / 8 * field(32) + line % 8 * 128 + k * 2;
   const uint32_t address = linear ^ (linear >> 3 & 0x70);
   T value;
-  std::memcpy(&value, memory + address, sizeof value);
+  std::memcpy(&value, memory + address - first_shared_address, sizeof value);
   return to_float(value);
 }
 
 }  // namespace shim
 
-// Addresses in shared memory count from the block's dynamic memory here.
 inline uint32_t shared_address(const void* memory) {
-  return static_cast<uint32_t>(static_cast<const unsigned char*>(memory) - shim::place->dynamic_shared);
+  return shim::first_shared_address +
+         static_cast<uint32_t>(static_cast<const unsigned char*>(memory) - shim::place->dynamic_shared);
 }
 inline void open_products() {}
 inline void close_products() { shim::pending_products().emplace_back(); }
-inline void publish_shared_memory() {}
+inline void publish_shared_memory() { shim::copies_of_thread().unpublished = false; }
 
 // Runs what is older than the last PENDING groups: as late as a GPU may, when other data may lie in the tiles by mistake.
 template <int PENDING>
@@ -87,6 +94,7 @@ inline void wait_products() {
 
 template <typename T, bool OUTER_A, bool OUTER_B, int GROUPS>
 inline void multiply_add_async(float (&d)[GROUPS][4], uint64_t a, uint64_t b) {
+  if (shim::copies_of_thread().unpublished) std::abort();
   const unsigned char* const memory = shim::place->dynamic_shared;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   shim::pending_products().back().push_back([&d, a, b, memory, warp, lane] {
@@ -98,9 +106,9 @@ inline void multiply_add_async(float (&d)[GROUPS][4], uint64_t a, uint64_t b) {
       for (int j = 0; j < GROUPS; j++) {
         for (int q = 0; q < 2; q++) {
           const int column = 8 * j + lane % 4 * 2 + q;
-          for (int k = 0; k < 16; k++) {
-            d[j][2 * half + q] += left[k] * shim::tile_element<T>(memory, b, OUTER_B, column, k);
-          }
+          float right[16];
+          for (int k = 0; k < 16; k++) right[k] = shim::tile_element<T>(memory, b, OUTER_B, column, k);
+          d[j][2 * half + q] = shim::add_products(d[j][2 * half + q], left, right);
         }
       }
     }

@@ -8,6 +8,22 @@ namespace flash_moe::shim {
 
 namespace {
 
+// Of a block at most, by the table of compute capabilities in NVIDIA's programming guide.
+size_t shared_bytes_of(int sm) {
+  switch (sm) {
+    case 80:
+    case 87:
+      return 163 << 10;
+    case 90:
+    case 100:
+    case 103:
+    case 110:
+      return 227 << 10;
+    default:
+      return 99 << 10;
+  }
+}
+
 DeviceProfile from_environment() {
   DeviceProfile profile;
   const char* text = std::getenv("FLASH_MOE_SHIM_DEVICE");
@@ -38,6 +54,7 @@ DeviceProfile from_environment() {
       std::abort();
     }
   }
+  if (profile.shared == 0) profile.shared = shared_bytes_of(profile.sm);
   return profile;
 }
 

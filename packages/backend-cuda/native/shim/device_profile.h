@@ -14,7 +14,8 @@ struct DeviceProfile {
   int sm = 90;
   int multiprocessors = 4;
   size_t l2 = 256 << 10;
-  size_t shared = 227 << 10;
+  // 0: what a block can have at most on a GPU of this `sm`.
+  size_t shared = 0;
   size_t memory = size_t{4} << 30;
 };
 

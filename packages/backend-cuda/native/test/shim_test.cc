@@ -2,7 +2,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "device/async_copy.h"
 #include "device/block.h"
+#include "device/wgmma.h"
 #include "test/test_context.h"
 
 namespace flash_moe {
@@ -75,6 +77,44 @@ __global__ void two_barriers() {
   } else {
     __syncthreads();
   }
+}
+
+__global__ void copy_16(const float* input, float* output) {
+  FM_SHARED float4 tile;
+  copy_16_async(&tile, input, 16);
+  commit_copies();
+  wait_copies<0>();
+  *output = tile.x;
+}
+
+// Zeros by zeros: tiles of 64 x 64 from `Start` bytes beyond a multiple of 1024 on.
+template <bool Published, int Start>
+__global__ void product(float* output) {
+  FM_DYNAMIC_SHARED(unsigned char, memory);
+  unsigned char* const tiles = memory + (-shared_address(memory) & 1023u);
+  for (int chunk = static_cast<int>(threadIdx.x); chunk < 1024; chunk += 128) {
+    copy_16_async(tiles + 16 * chunk, nullptr, 0);
+  }
+  commit_copies();
+  wait_copies<0>();
+  if (Published) publish_shared_memory();
+  __syncthreads();
+  float sums[8][4] = {};
+  const uint32_t address = shared_address(tiles) + Start;
+  open_products();
+  multiply_add_async<bf16, false, false>(sums, tile_descriptor(address, 8192, 1024),
+                                         tile_descriptor(address + 8192, 8192, 1024));
+  close_products();
+  wait_products<0>();
+  output[threadIdx.x] = sums[7][3];
+}
+
+template <bool Published, int Start>
+void multiply_zeros() {
+  TestContext context;
+  const Tensor output(DType::f32, 128);
+  launch(context, "product", product<Published, Start>, 1, 128, 2 * 8192 + 1024, Buffer(output).as<float>());
+  for (int i = 0; i < 128; i++) expect(output.at(i) == 0, "zeros times zeros are zeros");
 }
 
 // Runs in a child, which must end by abort, or by what ThreadSanitizer ends with.
@@ -155,6 +195,28 @@ void test_aborts() {
     TestContext context;
     launch(context, "two_barriers", two_barriers, 1, 64, 0);
   });
+  expect_abort("an asynchronous copy from an address that is no multiple of 16 ends the process", [] {
+    TestContext context;
+    const Tensor input(DType::f32, std::vector<double>(8, 1)), output(DType::f32, 1);
+    launch(context, "copy_16", copy_16, 1, 1, 0, Buffer(input).as<float>() + 1, Buffer(output).as<float>());
+  });
+}
+
+void test_products() {
+  multiply_zeros<true, 0>();
+  multiply_zeros<true, 32>();
+  expect_abort("a product that may not see its tile ends the process", multiply_zeros<false, 0>);
+  expect_abort("a tile that its descriptor puts at another row ends the process", multiply_zeros<true, 128>);
+  const auto add = [](float sum, float left, float right, int terms) {
+    float a[16] = {}, b[16] = {};
+    for (int k = 0; k < terms; k++) a[k] = left, b[k] = right;
+    return shim::add_products(sum, a, b);
+  };
+  expect(add(2, 3, 5, 16) == 242, "what is exact is exact");
+  expect(add(0, 0x1p-13f, 0x1p-12f, 16) == 0x1p-21f, "small products add up");
+  expect(add(1, 0x1p-13f, 0x1p-12f, 16) == 1, "what is beyond the last place of the largest term is cut off");
+  expect(add(-1, -1.5f, 0x1p-23f, 1) == -1 - 0x1p-23f, "towards zero");
+  expect(std::isnan(add(INFINITY, -INFINITY, 1, 1)) && add(1, INFINITY, 1, 1) == INFINITY, "infinity stays infinite");
 }
 
 // Against every value of the type, and its neighbours' midpoints.
@@ -186,6 +248,7 @@ int main() {
   flash_moe::test_grids();
   flash_moe::test_missing_barrier();
   flash_moe::test_aborts();
+  flash_moe::test_products();
   flash_moe::test_half<flash_moe::f16>(flash_moe::DType::f16);
   flash_moe::test_half<flash_moe::bf16>(flash_moe::DType::bf16);
   std::puts("shim: as expected");
