@@ -8,6 +8,9 @@ namespace flash_moe {
 
 namespace {
 
+// What a block can have without asking, on any device.
+constexpr size_t default_shared_bytes = 48 << 10;
+
 struct AllowedBytes {
   std::mutex mutex;
   // By kernel and device.
@@ -32,6 +35,11 @@ void allow_shared_memory(const void* kernel, size_t bytes) {
   if (bytes <= before) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
         "cannot give a kernel its shared memory");
+  // By itself the driver need not set aside more of the L1 cache than one block asks for.
+  if (bytes > default_shared_bytes) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
+          "cannot make room for several blocks of a kernel");
+  }
   before = bytes;
 }
 

@@ -564,8 +564,11 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return done(alive());
 }
 
-cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int value) {
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   if (const cudaError_t error = alive()) return done(error);
+  if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) {
+    return done(value < -1 || value > 100 ? cudaErrorInvalidValue : cudaSuccess);
+  }
   if (value < 0 || static_cast<size_t>(value) > device_profile().shared) return done(cudaErrorInvalidValue);
   Machine& m = machine();
   const std::lock_guard<std::mutex> lock(m.mutex);
