@@ -103,14 +103,13 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     *cell = make_float2(gated_or_zero(activated.x, left), gated_or_zero(activated.y, right));
   });
   __syncthreads();
-  // Whole rows, 16 bytes to a thread.
-  constexpr int vector = full_vector<T>;
-  for (int n = vector * thread; n < size * size; n += vector * Tile::threads) {
+  // Whole rows, four cells to a thread: with eight, two threads would meet in a bank.
+  for (int n = 4 * thread; n < size * size; n += 4 * Tile::threads) {
     const int row = n / size, column = n % size;
     if (first_row + row >= tokens) break;
-    float values[vector];
-    load_vector<vector>(cells + row * width + column, values);
-    store_vector<vector>(gated + (first_row + row) * stride + first_column + column, values);
+    float values[4];
+    load_vector<4>(cells + row * width + column, values);
+    store_vector<4>(gated + (first_row + row) * stride + first_column + column, values);
   }
 }
 

@@ -83,25 +83,25 @@ FM_DEVICE uint32_t pair_bits(float x, float y) { return __float_as_uint(__fadd_r
 template <int THREADS>
 FM_DEVICE void sort_axes(const BisectLayout& layout, const BisectLists& lists, const float* logits, float& best_x,
                          float& best_y) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int keys = layout.keys_x + layout.keys_y;
+  const uint32_t keys_x = layout.keys_x, keys = keys_x + layout.keys_y;
   // The axis, the key from best to worst, the index.
-  for (int n = thread; n < keys; n += THREADS) {
-    const bool is_y = n >= layout.keys_x;
-    const uint32_t index = is_y ? n - layout.keys_x : n;
+  for (uint32_t n = threadIdx.x; n < keys; n += THREADS) {
+    const bool is_y = n >= keys_x;
+    const uint32_t index = is_y ? n - keys_x : n;
     lists.list[gapped(n)] = static_cast<uint64_t>(is_y) << 63 |
                             static_cast<uint64_t>(~order_key(logits[n])) << 31 | index;
   }
   const uint64_t* const sorted = sort_block<THREADS>(lists.list, lists.spare, keys);
-  best_x = key_value(~static_cast<uint32_t>(sorted[gapped(0)] >> 31));
-  best_y = key_value(~static_cast<uint32_t>(sorted[gapped(layout.keys_x)] >> 31));
-  for (int n = thread; n < layout.rows + layout.columns; n += THREADS) {
-    const bool is_y = n >= layout.rows;
-    const uint64_t entry = sorted[gapped(is_y ? n - layout.rows + layout.keys_x : n)];
+  best_x = key_value(~static_cast<uint32_t>(sorted[0] >> 31));
+  best_y = key_value(~static_cast<uint32_t>(sorted[gapped(keys_x)] >> 31));
+  const uint32_t rows = layout.rows, ranks = rows + layout.columns;
+  for (uint32_t n = threadIdx.x; n < ranks; n += THREADS) {
+    const bool is_y = n >= rows;
+    const uint64_t entry = sorted[gapped(is_y ? n - rows + keys_x : n)];
     const float value = key_value(~static_cast<uint32_t>(entry >> 31));
     uint32_t index = static_cast<uint32_t>(entry & 0x7fffffffu);
     lists.distances[n] = __fsub_rn(is_y ? best_y : best_x, value);
-    if (value == -largest_logit) index = marked_index(index, logits[(is_y ? layout.keys_x : 0) + index]);
+    if (value == -largest_logit) index = marked_index(index, logits[(is_y ? keys_x : 0) + index]);
     lists.indices[n] = index;
   }
   __syncthreads();
@@ -200,7 +200,7 @@ FM_DEVICE void collect_pairs(const BisectLayout& layout, const BisectLists& list
   const int thread = static_cast<int>(threadIdx.x);
   const float* const distances_y = lists.distances + layout.rows;
   const auto put = [&](uint32_t n, uint32_t a, uint32_t b) {
-    lists.list[gapped(static_cast<int>(n))] =
+    lists.list[gapped(n)] =
         static_cast<uint64_t>(pair_bits(lists.distances[a], distances_y[b])) << 32 | a << 16 | b;
   };
   const uint32_t certain = static_cast<uint32_t>(below);
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(THREADS, THREADS == 512 ? 1 : 1024 / THREADS)
     const float log_y = log_of_sum(block_sum<THREADS>(sum_y));
     const bool valid = isfinite(log_x + log_y);
 
-    const auto pair_of = [&](int n, uint32_t& i, uint32_t& j, float& x, float& y) {
+    const auto pair_of = [&](uint32_t n, uint32_t& i, uint32_t& j, float& x, float& y) {
       const uint32_t ranks = static_cast<uint32_t>(pairs[gapped(n)]);
       const uint32_t a = ranks >> 16, b = layout.rows + (ranks & 0xffffu);
       i = lists.indices[a];
@@ -259,22 +259,23 @@ __global__ void __launch_bounds__(THREADS, THREADS == 512 ? 1 : 1024 / THREADS)
       x = weight_distance(lists.distances[a], i);
       y = weight_distance(lists.distances[b], j);
     };
+    const uint32_t top_k = layout.top_k;
     uint32_t i, j;
     float x, y;
     float sum = 0.0f;
     if (normalize) {
-      for (int n = thread; n < layout.top_k; n += THREADS) {
+      for (uint32_t n = thread; n < top_k; n += THREADS) {
         pair_of(n, i, j, x, y);
         sum += expf(-(x + y));
       }
       sum = valid ? block_sum<THREADS>(sum) : NAN;
     }
-    for (int n = thread; n < layout.top_k; n += THREADS) {
+    for (uint32_t n = thread; n < top_k; n += THREADS) {
       pair_of(n, i, j, x, y);
-      ids[token * layout.top_k + n] =
+      ids[token * top_k + n] =
           static_cast<int32_t>((i & ~infinite_bit) * layout.keys_y + (j & ~infinite_bit));
       // Normalized, relative to the largest, whose distances are 0.
-      weights[token * layout.top_k + n] =
+      weights[token * top_k + n] =
           normalize ? expf(-(x + y)) / sum : expf(-((x + log_x) + (y + log_y)));
     }
     // Before the lists are those of the next token.

@@ -3,6 +3,7 @@
 #include <limits>
 #include <numeric>
 
+#include "device/block_sort.h"
 #include "ops/ops.h"
 #include "test/test_context.h"
 
@@ -233,6 +234,10 @@ void run() {
   for (const Variant& v : {Variant{1, 65536, 1, 65536, Logits::coarse}, Variant{1, 1, 65536, 65536}, Variant{1, 65536, 3, 70},
                            Variant{1, 3, 65536, 20}}) {
     test_forward(context, v);
+  }
+  // Places in the list of as many pairs as there can be.
+  for (const uint32_t n : {15u, 16u, 2021161081u, 2147483646u}) {
+    expect(gapped(n) == gapped(int64_t{n}), "place " + std::to_string(n) + " fits 32 bits");
   }
   // A block without room for the lists.
   context.change_limits().shared_bytes_per_block = 4096;
