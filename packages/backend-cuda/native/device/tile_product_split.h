@@ -1,9 +1,9 @@
 // The tile product of tile_product.h for an f32 A and a bf16 B, with f32's accuracy on the tensor cores.
 //
 // The 24 bits of an f32 are cut into three bf16 of 8 bits each, x = x0 + x1 + x2 exactly, and a bf16 times a bf16 is exact
-// in f32; so x b = x0 b + x1 b + x2 b, and all that is rounded are the sums. x1 b and x2 b have sums of their own: those of
-// the large part are rounded no more often than in a plain product. (f16 has no room for such parts: its exponent ends
-// at 15.)
+// in f32; so x b = x0 b + x1 b + x2 b, and all that is lost is lost by the sums, which tensor cores cut off where a plain
+// product rounds them. x1 b and x2 b have sums of their own: those of the large part are cut no more often than in a
+// product of bf16. (f16 has no room for such parts: its exponent ends at 15.)
 #pragma once
 
 #include "device/tile_product.h"
