@@ -1,6 +1,7 @@
 // How long the device takes, by its own clock, and how long the host takes to ask.
 import { deviceMilliseconds } from "@flash-moe/backend-cuda";
 import { median } from "../statistics.mjs";
+import { uniform } from "./tensors.mjs";
 
 /**
  * Medians in microseconds, of one call:
@@ -78,7 +79,10 @@ export async function measureRates(backend, side, bytes) {
   /** @type {Record<string, number>} */
   const matmul = {};
   for (const dtype of /** @type {const} */ (["f32", "bf16"])) {
+    // Not of zeros, which take less power and so less time.
+    const numbers = uniform([side, side], dtype, 1, 1).values;
     const [a, b, output] = [0, 1, 2].map(() => backend.alloc(dtype, side * side));
+    for (const operand of [a, b]) backend.write(operand, numbers);
     const call = { rows: side, inner: side, columns: side, a, b, transposeB: true, output };
     matmul[dtype] = (2 * side ** 3) / (await best(() => backend.ops.linear(call)));
     for (const buffer of [a, b, output]) buffer.dispose();
