@@ -37,7 +37,6 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     expert_dense_gates(typename Tile::Operand states, typename Tile::Operand down, const uint2* list,
                        const uint32_t* offsets, typename Tile::Element* gated, int64_t first_expert, int64_t stride,
                        int64_t tiles, int64_t top_k, Activation activation) {
-  using T = typename Tile::Element;
   constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const int64_t tokens = states.rows;

@@ -35,7 +35,7 @@ void allow_shared_memory(const void* kernel, size_t bytes) {
   if (bytes <= before) return;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
         "cannot give a kernel its shared memory");
-  // By itself the driver need not set aside more of the L1 cache than one block asks for.
+  // The driver makes room for several blocks by itself where what already runs lets it; this says that it matters.
   if (bytes > default_shared_bytes) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
           "cannot make room for several blocks of a kernel");
