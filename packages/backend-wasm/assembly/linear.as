@@ -19,7 +19,7 @@ export function linearScratchBytes(
   outputDType: i32,
 ): usize {
   const block: usize = outputDType == F32 ? 0 : blockRows * blockColumns * 4;
-  return matmulScratchBytes(blockRows, inner, blockColumns) + block;
+  return matmulScratchBytes(blockRows, inner, blockColumns, 1) + block;
 }
 
 /**
@@ -64,7 +64,7 @@ export function linear(
   const leadingB = transposeB ? inner : columns;
 
   const inPlace = dtypeC == F32;
-  const block = inPlace ? c + first * 4 : scratch + matmulScratchBytes(blockRows, inner, blockColumns);
+  const block = inPlace ? c + first * 4 : scratch + matmulScratchBytes(blockRows, inner, blockColumns, 1);
   const rowBytes = (inPlace ? columns : blockColumns) * 4;
   if (addend != 0) {
     for (let r: usize = 0; r < height; r++) {
@@ -84,6 +84,7 @@ export function linear(
     b + (transposeB ? column * leadingB : column) * bytesOf(dtypeB),
     leadingB,
     transposeB,
+    0,
     block,
     rowBytes,
     accumulate || addend != 0,

@@ -1,20 +1,26 @@
 // Packing for the matrix product: a block of a matrix is copied, decoded to f32, into panels that the inner kernel
-// then reads from front to back. A panel holds W lines (rows of A, columns of B) over `depth` steps of the inner
-// sum: element (line, step) is at step * W + line. Every element is converted once and used many times.
+// then reads from front to back. A panel holds up to 8 lines (rows of A, columns of B) over `depth` steps of the inner
+// sum: element (line, step) is at step * 8 + line. In a panel of splats there are up to 4 lines, and element (line, step)
+// fills the four lanes from (step * 4 + line) * 4 on. Every element is converted once and used many times.
 
 import { load1, load4 } from "./simd";
 
+const width: usize = 8;
+const stepBytes: usize = width * 4;
+const splatLines: usize = 4;
+const splatStepBytes: usize = splatLines * 16;
+
 /** Transposes four vectors, each four steps of one line, and stores them as four steps of four lines. */
 @inline
-function storeTransposed(target: usize, stride: usize, r0: v128, r1: v128, r2: v128, r3: v128): void {
+function storeTransposed(target: usize, r0: v128, r1: v128, r2: v128, r3: v128): void {
   const a = v128.shuffle<i32>(r0, r1, 0, 4, 1, 5);
   const b = v128.shuffle<i32>(r2, r3, 0, 4, 1, 5);
   const c = v128.shuffle<i32>(r0, r1, 2, 6, 3, 7);
   const d = v128.shuffle<i32>(r2, r3, 2, 6, 3, 7);
   v128.store(target, v128.shuffle<i64>(a, b, 0, 2));
-  v128.store(target + stride, v128.shuffle<i64>(a, b, 1, 3));
-  v128.store(target + 2 * stride, v128.shuffle<i64>(c, d, 0, 2));
-  v128.store(target + 3 * stride, v128.shuffle<i64>(c, d, 1, 3));
+  v128.store(target + stepBytes, v128.shuffle<i64>(a, b, 1, 3));
+  v128.store(target + 2 * stepBytes, v128.shuffle<i64>(c, d, 0, 2));
+  v128.store(target + 3 * stepBytes, v128.shuffle<i64>(c, d, 1, 3));
 }
 
 @inline
@@ -24,7 +30,7 @@ function normalized(v: v128, mean: usize, rstd: usize, at: usize): v128 {
 }
 
 /**
- * Packs four lines that lie along the steps (A as it is, B transposed) into lanes of panels of `width` lines.
+ * Packs four lines that lie along the steps (A as it is, B transposed) into lanes of a panel.
  * `mean` and `rstd` (0: none) are of the steps. Lines from `lines` on repeat the first: nobody reads their results.
  */
 function packFourLines<T>(
@@ -33,7 +39,6 @@ function packFourLines<T>(
   lines: usize,
   depth: usize,
   target: usize,
-  width: usize,
   mean: usize,
   rstd: usize,
 ): void {
@@ -41,13 +46,11 @@ function packFourLines<T>(
   const s1 = lines > 1 ? source + lineStride : source;
   const s2 = lines > 2 ? source + 2 * lineStride : source;
   const s3 = lines > 3 ? source + 3 * lineStride : source;
-  const stride = width * 4;
   let k: usize = 0;
   for (; k + 4 <= depth; k += 4) {
     const at = k * sizeof<T>();
     storeTransposed(
-      target + k * stride,
-      stride,
+      target + k * stepBytes,
       normalized(load4<T>(s0 + at), mean, rstd, k * 4),
       normalized(load4<T>(s1 + at), mean, rstd, k * 4),
       normalized(load4<T>(s2 + at), mean, rstd, k * 4),
@@ -56,7 +59,7 @@ function packFourLines<T>(
   }
   for (; k < depth; k++) {
     const at = k * sizeof<T>();
-    const to = target + k * stride;
+    const to = target + k * stepBytes;
     const m: f32 = mean == 0 ? 0 : load<f32>(mean + k * 4);
     const r: f32 = mean == 0 ? 1 : load<f32>(rstd + k * 4);
     store<f32>(to, (load1<T>(s0 + at) - m) * r);
@@ -66,19 +69,18 @@ function packFourLines<T>(
   }
 }
 
-/** Packs one panel of `width` (4 or 8) lines that lie across the steps (A transposed, B as it is). */
+/** Packs one panel of lines that lie across the steps (A transposed, B as it is). */
 function packAcross<T>(
   source: usize,
   stepStride: usize,
   lines: usize,
   depth: usize,
   target: usize,
-  width: usize,
 ): void {
   const whole = lines < width ? lines : width;
   for (let k: usize = 0; k < depth; k++) {
     const from = source + k * stepStride;
-    const to = target + k * width * 4;
+    const to = target + k * stepBytes;
     let line: usize = 0;
     for (; line + 4 <= whole; line += 4) v128.store(to + line * 4, load4<T>(from + line * sizeof<T>()));
     for (; line < whole; line++) store<f32>(to + line * 4, load1<T>(from + line * sizeof<T>()));
@@ -87,7 +89,7 @@ function packAcross<T>(
 }
 
 /**
- * Packs `lines` by `depth` elements into consecutive panels of `width` lines. `leading` is the length of a stored
+ * Packs `lines` by `depth` elements into consecutive panels. `leading` is the length of a stored
  * row, in elements; `across`: a stored row is one step of all lines, else all steps of one line.
  */
 export function pack<T>(
@@ -97,7 +99,6 @@ export function pack<T>(
   lines: usize,
   depth: usize,
   target: usize,
-  width: usize,
   mean: usize,
   rstd: usize,
 ): void {
@@ -105,7 +106,7 @@ export function pack<T>(
   for (let first: usize = 0; first < lines; first += width) {
     const panel = target + first * depth * 4;
     if (across) {
-      packAcross<T>(source + first * sizeof<T>(), rowBytes, lines - first, depth, panel, width);
+      packAcross<T>(source + first * sizeof<T>(), rowBytes, lines - first, depth, panel);
       continue;
     }
     for (let line: usize = 0; line < width && first + line < lines; line += 4) {
@@ -115,10 +116,60 @@ export function pack<T>(
         lines - first - line,
         depth,
         panel + line * 4,
-        width,
         mean,
         rstd,
       );
+    }
+  }
+}
+
+/** Each lane of `v` in all four lanes, `stride` bytes apart. */
+@inline
+function storeSplats(target: usize, stride: usize, v: v128): void {
+  v128.store(target, v128.shuffle<i32>(v, v, 0, 0, 0, 0));
+  v128.store(target + stride, v128.shuffle<i32>(v, v, 1, 1, 1, 1));
+  v128.store(target + 2 * stride, v128.shuffle<i32>(v, v, 2, 2, 2, 2));
+  v128.store(target + 3 * stride, v128.shuffle<i32>(v, v, 3, 3, 3, 3));
+}
+
+/** Packs up to four lines into a panel of splats, as `pack` does. Lines that are missing hold anything. */
+export function packSplats<T>(
+  source: usize,
+  leading: usize,
+  across: bool,
+  lines: usize,
+  depth: usize,
+  target: usize,
+  mean: usize,
+  rstd: usize,
+): void {
+  const rowBytes = leading * sizeof<T>();
+  if (across) {
+    for (let k: usize = 0; k < depth; k++) {
+      const from = source + k * rowBytes;
+      const to = target + k * splatStepBytes;
+      if (lines == splatLines) {
+        storeSplats(to, 16, load4<T>(from));
+      } else {
+        for (let line: usize = 0; line < lines; line++) {
+          v128.store(to + line * 16, f32x4.splat(load1<T>(from + line * sizeof<T>())));
+        }
+      }
+    }
+    return;
+  }
+  for (let line: usize = 0; line < lines; line++) {
+    const from = source + line * rowBytes;
+    const to = target + line * 16;
+    let k: usize = 0;
+    for (; k + 4 <= depth; k += 4) {
+      const v = normalized(load4<T>(from + k * sizeof<T>()), mean, rstd, k * 4);
+      storeSplats(to + k * splatStepBytes, splatStepBytes, v);
+    }
+    for (; k < depth; k++) {
+      let value = load1<T>(from + k * sizeof<T>());
+      if (mean != 0) value = (value - load<f32>(mean + k * 4)) * load<f32>(rstd + k * 4);
+      v128.store(to + k * splatStepBytes, f32x4.splat(value));
     }
   }
 }

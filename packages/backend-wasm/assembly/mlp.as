@@ -5,8 +5,8 @@
 //     backward    also dGate = dh * b * act'(a) and dUp = dh * act(a), with a and b the two products and dh = d down
 
 import { activateRow, activationSlopeRow } from "./activation";
-import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock } from "./matmul";
-import { partLength, roundUp, smaller } from "./tasks";
+import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock, twinColumn } from "./matmul";
+import { partLength, smaller } from "./tasks";
 
 /** Bytes of scratch a thread needs for blocks of these sizes and `products` of them at a time, and a row. */
 export function mlpScratchBytes(
@@ -15,8 +15,8 @@ export function mlpScratchBytes(
   blockColumns: usize,
   products: usize,
 ): usize {
-  const rowBytes = roundUp(blockColumns, 4) * 4;
-  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns) + (products * blockTokens + 1) * rowBytes;
+  const rowBytes = twinColumn(blockColumns) * 4;
+  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns, 2) + (products * blockTokens + 1) * rowBytes;
 }
 
 /** Stores the first `count` (1 to 4) lanes. */
@@ -65,43 +65,39 @@ export function mlpHidden(
   const few = isFewRows(tokens);
   const bytes = bytesOf(dtype);
 
-  // Rows of whole vectors; what is in the lanes beyond `width` is never stored.
-  const rowBytes = roundUp(blockColumns, 4) * 4;
-  const a = scratch + matmulScratchBytes(blockTokens, hiddenSize, blockColumns);
-  const b = a + blockTokens * rowBytes;
-  const dh = b + blockTokens * rowBytes;
+  // A row of `ab` is one of both products, each in whole vectors; what is in the lanes beyond `width` is never stored.
+  const toB = twinColumn(width) * 4;
+  const rowBytes = 2 * toB;
+  const ab = scratch + matmulScratchBytes(blockTokens, hiddenSize, blockColumns, 2);
+  const dh = ab + blockTokens * rowBytes;
   const states = x + token * hiddenSize * bytes;
   const weights = column * hiddenSize * bytes;
   multiplyBlock(
-    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + weights, hiddenSize, true,
-    a, rowBytes, false, 0, 0, few, scratch,
-  );
-  multiplyBlock(
-    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, up + weights, hiddenSize, true,
-    b, rowBytes, false, 0, 0, few, scratch,
+    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + weights, hiddenSize, true, up + weights,
+    ab, rowBytes, false, 0, 0, few, scratch,
   );
   if (gradOutput != 0) {
     const d = gradOutput + token * hiddenSize * bytes;
     multiplyBlock(
-      height, hiddenSize, width, dtype, d, hiddenSize, false, dtype, down + column * bytes, intermediateSize, false,
-      dh, rowBytes, false, 0, 0, few, scratch,
+      height, hiddenSize, width, dtype, d, hiddenSize, false, dtype, down + column * bytes, intermediateSize, false, 0,
+      dh, toB, false, 0, 0, few, scratch,
     );
   }
-  const values = a + (gradOutput == 0 ? 2 : 3) * blockTokens * rowBytes;
+  const values = dh + (gradOutput == 0 ? 0 : blockTokens * toB);
   for (let r: usize = 0; r < height; r++) {
     const to = ((token + r) * intermediateSize + column) * 4;
-    const row = a + r * rowBytes;
+    const row = ab + r * rowBytes;
     activateRow(activation, width, row, values);
     if (gradOutput != 0) activationSlopeRow(activation, width, row, row);
     for (let c: usize = 0; c < width; c += 4) {
-      const at = r * rowBytes + c * 4;
-      const value = v128.load(values + c * 4);
-      const factor = v128.load(b + at);
-      storeLanes(hidden + to + c * 4, f32x4.mul(value, factor), width - c);
+      const at = c * 4;
+      const value = v128.load(values + at);
+      const factor = v128.load(row + toB + at);
+      storeLanes(hidden + to + at, f32x4.mul(value, factor), width - c);
       if (gradOutput == 0) continue;
-      const d = v128.load(dh + at);
-      storeLanes(dGate + to + c * 4, f32x4.mul(f32x4.mul(d, factor), v128.load(a + at)), width - c);
-      storeLanes(dUp + to + c * 4, f32x4.mul(d, value), width - c);
+      const d = v128.load(dh + r * toB + at);
+      storeLanes(dGate + to + at, f32x4.mul(f32x4.mul(d, factor), v128.load(row + at)), width - c);
+      storeLanes(dUp + to + at, f32x4.mul(d, value), width - c);
     }
   }
 }
