@@ -7,6 +7,7 @@ export { groupPairs, groupPairsScratchBytes } from "./expert-groups";
 export { expertsBackward, expertsTableGradient } from "./experts-backward";
 export { expertsForward, expertsScratchBytes, firstWrongId } from "./experts-forward";
 export { linear, linearScratchBytes } from "./linear";
+export { packedRowsBytes, packRows } from "./matmul";
 export { clear, copy, decodeAll } from "./memory-steps";
 export { mlpHidden, mlpScratchBytes } from "./mlp";
 export { routerBackwardScratchBytes, routerSelectBackward } from "./router-backward";

@@ -7,7 +7,7 @@
 
 import { normalize } from "./batch-norm";
 import { convert } from "./convert";
-import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock } from "./matmul";
+import { bytesOf, matmulScratchBytes, multiplyBlock, multiplyRows, panelAt } from "./matmul";
 import { F32 } from "./simd";
 import { partLength, smaller } from "./tasks";
 
@@ -19,13 +19,14 @@ export function linearScratchBytes(
   outputDType: i32,
 ): usize {
   const block: usize = outputDType == F32 ? 0 : blockRows * blockColumns * 4;
-  return matmulScratchBytes(blockRows, inner, blockColumns, 1) + block;
+  return matmulScratchBytes(inner, blockColumns, 1) + block;
 }
 
 /**
  * `a`: [rows, inner], or [inner, rows] with `transposeA`; `b`: [inner, columns], or [columns, inner] with
  * `transposeB`; `c`, `addend`: [rows, columns]. `mean` and `rstd` f32 [inner], `outputMean` and `outputRstd` f32
- * [columns]. 0 stands for what is absent; there is no addend where C accumulates.
+ * [columns]. 0 stands for what is absent; there is no addend where C accumulates. `packed`: what `packRows` made of A, or
+ * 0: then the rows, which must be few, are multiplied one by one. `blockRows`: all, or a multiple of 12.
  */
 export function linear(
   rows: usize,
@@ -34,6 +35,7 @@ export function linear(
   dtypeA: i32,
   a: usize,
   transposeA: bool,
+  packed: usize,
   dtypeB: i32,
   b: usize,
   transposeB: bool,
@@ -60,11 +62,10 @@ export function linear(
   const height = partLength(rows, blockRows, task / across);
   const width = smaller(columns - column, blockColumns);
   const first = row * columns + column;
-  const leadingA = transposeA ? rows : inner;
   const leadingB = transposeB ? inner : columns;
 
   const inPlace = dtypeC == F32;
-  const block = inPlace ? c + first * 4 : scratch + matmulScratchBytes(blockRows, inner, blockColumns, 1);
+  const block = inPlace ? c + first * 4 : scratch + matmulScratchBytes(inner, blockColumns, 1);
   const rowBytes = (inPlace ? columns : blockColumns) * 4;
   if (addend != 0) {
     for (let r: usize = 0; r < height; r++) {
@@ -72,27 +73,20 @@ export function linear(
       convert(width, dtypeAddend, from, F32, block + r * rowBytes);
     }
   }
-  multiplyBlock(
-    height,
-    inner,
-    width,
-    dtypeA,
-    a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA),
-    leadingA,
-    transposeA,
-    dtypeB,
-    b + (transposeB ? column * leadingB : column) * bytesOf(dtypeB),
-    leadingB,
-    transposeB,
-    0,
-    block,
-    rowBytes,
-    accumulate || addend != 0,
-    mean,
-    rstd,
-    isFewRows(rows),
-    scratch,
-  );
+  b += (transposeB ? column * leadingB : column) * bytesOf(dtypeB);
+  if (packed == 0) {
+    const leadingA = transposeA ? rows : inner;
+    a += (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
+    multiplyRows(
+      height, inner, width, dtypeA, a, leadingA, transposeA, dtypeB, b, leadingB, transposeB, 0, block, rowBytes,
+      accumulate || addend != 0, mean, rstd, scratch,
+    );
+  } else {
+    multiplyBlock(
+      height, inner, width, panelAt(packed, row, inner), dtypeB, b, leadingB, transposeB, 0, block, rowBytes,
+      accumulate || addend != 0, scratch,
+    );
+  }
   for (let r: usize = 0; r < height; r++) {
     const line = block + r * rowBytes;
     if (outputMean != 0) {

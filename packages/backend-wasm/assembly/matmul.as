@@ -2,40 +2,78 @@
 //
 //     C[rows, columns] (+)= op(A) op(B),   C in f32, A and B in any storage dtype
 //
-// Order of work, from outside: slices of B (innerBlock x columns, packed once, about the size of an L2 cache), panels of A
-// (a few rows, packed, stays in L1 while all of B's slice passes), panels of B (8 columns). The inner kernels hold all
-// sums of a tile in registers and read both panels from front to back. What is left of a sum between slices of the inner
-// dimension is in C, so the order of additions depends on the inner size alone, and not on how C is cut into blocks.
+// A is packed before, by `packRows`, for all blocks. Order of work then, from outside: slices of B (innerBlock x columns,
+// packed here, at most the size of an L2 cache), panels of A (a few rows, stays in L1 while all of B's slice passes), panels
+// of B (8 columns). The inner kernels hold all sums of a tile in registers and read both panels from front to back. What
+// is left of a sum between slices of the inner dimension is in C, so the order of additions depends on the inner size
+// alone, and not on how C is cut into blocks. A few rows are not packed but multiplied one by one: `multiplyRows`.
 
 import { madd, F16, F32 } from "./simd";
 import { matvec } from "./matvec";
 import { pack, packLineOf, packSplats } from "./matmul-pack";
-import { roundUp, smaller } from "./tasks";
+import { partLength, roundUp, smaller } from "./tasks";
 
 const innerBlock: usize = 256;
 const panelColumns: usize = 8;
-/** Rows of a panel whose elements are packed as vectors of four equal lanes. */
+/** Rows of a panel of A whose elements are vectors of four equal lanes, and bytes from one step of the sum to the next. */
 const splatRows: usize = 4;
-/** Rows of a panel with fused multiply-add. */
+const splatStepBytes: usize = 64;
+/** The same of a panel for fused multiply-adds; it has room for 8 rows. */
 const fusedRows: usize = 6;
-/** From one step of the inner sum to the next in such a panel: room for 8 rows. */
 const fusedStepBytes: usize = 32;
+const panelRows = ASC_FEATURE_RELAXED_SIMD ? fusedRows : splatRows;
 const tileBytes: usize = fusedRows * panelColumns * 4;
-/** Up to so many rows, packing B costs more than it saves. */
-const fewRows: usize = 3;
 
-/** Whether a product of so many rows is made row by row. */
+/** Whether a panel of so many rows is one of splats. */
 @inline
-export function isFewRows(rows: usize): bool {
-  return rows <= fewRows;
+function isSplat(rows: usize): bool {
+  return !ASC_FEATURE_RELAXED_SIMD || rows <= splatRows;
 }
 
-/** Bytes of scratch that `multiplyBlock` takes for a block of these sizes, a multiple of 16; `products`: with a twin 2. */
-export function matmulScratchBytes(rows: usize, inner: usize, columns: usize, products: usize): usize {
-  const depth = smaller(inner, innerBlock);
-  const packed = tileBytes + (splatRows * 4 + products * roundUp(columns, panelColumns)) * depth * 4;
+/** Where the panel that begins with `row`, a multiple of its rows, is in what `packRows` makes. */
+@inline
+export function panelAt(packed: usize, row: usize, inner: usize): usize {
+  return packed + (row / panelRows) * inner * (ASC_FEATURE_RELAXED_SIMD ? fusedStepBytes : splatStepBytes);
+}
+
+/** Bytes of what `packRows` makes. */
+export function packedRowsBytes(rows: usize, inner: usize): usize {
+  // The last panel may be one of splats.
+  return panelAt(0, rows + panelRows - 1, inner) + inner * (splatStepBytes - fusedStepBytes);
+}
+
+/**
+ * Packs `a`, [rows, inner], stored rows `leading` apart, or [inner, rows] with `transpose`, into panels. `mean`, `rstd`:
+ * f32 [inner], or 0: then `a` (not transposed) is taken as (a - mean) * rstd. A part is `perTask` rows, a multiple of 12.
+ */
+export function packRows(
+  rows: usize,
+  inner: usize,
+  dtype: i32,
+  a: usize,
+  leading: usize,
+  transpose: bool,
+  mean: usize,
+  rstd: usize,
+  packed: usize,
+  perTask: usize,
+  task: usize,
+  thread: usize,
+): void {
+  const first = task * perTask;
+  const end = first + partLength(rows, perTask, task);
+  for (let row = first; row < end; row += panelRows) {
+    const lines = smaller(end - row, panelRows);
+    const source = a + (transpose ? row : row * leading) * bytesOf(dtype);
+    packAny(dtype, source, leading, transpose, lines, inner, panelAt(packed, row, inner), isSplat(lines), mean, rstd);
+  }
+}
+
+/** Bytes of scratch that a block of these sizes takes, a multiple of 16; `products`: with a twin 2. */
+export function matmulScratchBytes(inner: usize, columns: usize, products: usize): usize {
+  const packed = tileBytes + products * roundUp(columns, panelColumns) * smaller(inner, innerBlock) * 4;
   const line: usize = 16 + inner * 4;
-  return roundUp(isFewRows(rows) && line > packed ? line : packed, 16);
+  return roundUp(line > packed ? line : packed, 16);
 }
 
 /**
@@ -103,7 +141,7 @@ function multiplyFourRows(depth: usize, a: usize, b: usize, c: usize, rowBytes: 
   let c21 = f32x4.splat(0);
   let c30 = f32x4.splat(0);
   let c31 = f32x4.splat(0);
-  const end = a + depth * 64;
+  const end = a + depth * splatStepBytes;
   while (true) {
     if (a == end) break;
     let b0 = v128.load(b);
@@ -187,12 +225,6 @@ function storePartialTile(
   }
 }
 
-/** Whether a panel of A is one of splats, when there are so many rows left. */
-@inline
-function isSplat(rowsLeft: usize): bool {
-  return !ASC_FEATURE_RELAXED_SIMD || rowsLeft <= splatRows;
-}
-
 /** The tiles of a panel of A, at most `rows` high, and all panels of B. */
 function multiplyPanels(
   rows: usize,
@@ -267,14 +299,62 @@ export function bytesOf(dtype: i32): usize {
 }
 
 /**
- * `a`: [rows, inner], stored rows `leadingA` apart, or [inner, rows] with `transposeA`; `b`: [inner, columns], or
- * [columns, inner] with `transposeB`, stored rows `leadingB` apart; `c`: [rows, columns] in f32, rows `rowBytes` apart.
- * `mean`, `rstd`: f32 [inner], or 0: then `a` (not transposed) is taken as (a - mean) * rstd. `twin`: 0, or a second
- * matrix like `b`, whose product is made in the same pass over `a` and goes to the right of the first in C, from column
- * `twinColumn(columns)` on; columns between the two are undefined. `few`: row by row, which the whole product decides, not
- * the block: the two ways differ in the last bits.
+ * `packedA`: the panels of the block's rows, of A [rows, inner]; `b`: [inner, columns], or [columns, inner] with
+ * `transposeB`, stored rows `leadingB` apart; `c`: [rows, columns] in f32, rows `rowBytes` apart. `twin`: 0, or a second
+ * matrix like `b`, whose product is made in the same pass over A and goes to the right of the first in C, from column
+ * `twinColumn(columns)` on; columns between the two are undefined.
  */
 export function multiplyBlock(
+  rows: usize,
+  inner: usize,
+  columns: usize,
+  packedA: usize,
+  dtypeB: i32,
+  b: usize,
+  leadingB: usize,
+  transposeB: bool,
+  twin: usize,
+  c: usize,
+  rowBytes: usize,
+  accumulate: bool,
+  scratch: usize,
+): void {
+  const toTwin = twinColumn(columns);
+  const width = twin == 0 ? columns : toTwin + columns;
+  if (inner == 0) {
+    if (!accumulate) for (let row: usize = 0; row < rows; row++) memory.fill(c + row * rowBytes, 0, width * 4);
+    return;
+  }
+  const packedB = scratch + tileBytes;
+  for (let k: usize = 0; k < inner; k += innerBlock) {
+    const depth = smaller(inner - k, innerBlock);
+    const skipped = (transposeB ? k : k * leadingB) * bytesOf(dtypeB);
+    packAny(dtypeB, b + skipped, leadingB, !transposeB, columns, depth, packedB, false, 0, 0);
+    if (twin != 0) {
+      packAny(dtypeB, twin + skipped, leadingB, !transposeB, columns, depth, packedB + toTwin * depth * 4, false, 0, 0);
+    }
+    for (let row: usize = 0; row < rows; row += panelRows) {
+      const lines = smaller(rows - row, panelRows);
+      multiplyPanels(
+        lines,
+        depth,
+        width,
+        panelAt(packedA, row, inner) + k * (isSplat(lines) ? splatStepBytes : fusedStepBytes),
+        packedB,
+        c + row * rowBytes,
+        rowBytes,
+        scratch,
+        accumulate || k > 0,
+      );
+    }
+  }
+}
+
+/**
+ * The same row by row, from `a` as it is stored: [rows, inner], rows `leadingA` apart, or [inner, rows] with `transposeA`;
+ * `mean`, `rstd` as in `packRows`. Results differ from `multiplyBlock`'s in the last bits.
+ */
+export function multiplyRows(
   rows: usize,
   inner: usize,
   columns: usize,
@@ -292,56 +372,16 @@ export function multiplyBlock(
   accumulate: bool,
   mean: usize,
   rstd: usize,
-  few: bool,
   scratch: usize,
 ): void {
-  const toTwin = twinColumn(columns);
-  const width = twin == 0 ? columns : toTwin + columns;
-  if (inner == 0) {
-    if (!accumulate) for (let row: usize = 0; row < rows; row++) memory.fill(c + row * rowBytes, 0, width * 4);
-    return;
-  }
-  if (few) {
-    const line = scratch + 16;
-    for (let row: usize = 0; row < rows; row++) {
-      const x = a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
-      const y = c + row * rowBytes;
-      packLine(dtypeA, x, transposeA ? leadingA : 1, inner, line, mean, rstd);
-      matvec(inner, columns, line, dtypeB, b, leadingB, transposeB, y, accumulate, scratch);
-      if (twin == 0) continue;
-      matvec(inner, columns, line, dtypeB, twin, leadingB, transposeB, y + toTwin * 4, accumulate, scratch);
-    }
-    return;
-  }
-  const packedA = scratch + tileBytes;
-  for (let k: usize = 0; k < inner; k += innerBlock) {
-    const depth = smaller(inner - k, innerBlock);
-    const packedB = packedA + splatRows * 16 * depth;
-    const skipped = (transposeB ? k : k * leadingB) * bytesOf(dtypeB);
-    packAny(dtypeB, b + skipped, leadingB, !transposeB, columns, depth, packedB, false, 0, 0);
-    if (twin != 0) {
-      packAny(dtypeB, twin + skipped, leadingB, !transposeB, columns, depth, packedB + toTwin * depth * 4, false, 0, 0);
-    }
-    const blockMean: usize = mean == 0 ? 0 : mean + k * 4;
-    const blockRstd = rstd + k * 4;
-    for (let row: usize = 0; row < rows; ) {
-      const splat = isSplat(rows - row);
-      const lines = smaller(rows - row, splat ? splatRows : fusedRows);
-      const startA = a + (transposeA ? k * leadingA + row : row * leadingA + k) * bytesOf(dtypeA);
-      packAny(dtypeA, startA, leadingA, transposeA, lines, depth, packedA, splat, blockMean, blockRstd);
-      multiplyPanels(
-        lines,
-        depth,
-        width,
-        packedA,
-        packedB,
-        c + row * rowBytes,
-        rowBytes,
-        scratch,
-        accumulate || k > 0,
-      );
-      row += lines;
-    }
+  const line = scratch + 16;
+  for (let row: usize = 0; row < rows; row++) {
+    const x = a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
+    const y = c + row * rowBytes;
+    packLine(dtypeA, x, transposeA ? leadingA : 1, inner, line, mean, rstd);
+    matvec(inner, columns, line, dtypeB, b, leadingB, transposeB, y, accumulate, scratch);
+    if (twin == 0) continue;
+    matvec(inner, columns, line, dtypeB, twin, leadingB, transposeB, y + twinColumn(columns) * 4, accumulate, scratch);
   }
 }
 

@@ -5,7 +5,7 @@
 //     backward    also dGate = dh * b * act'(a) and dUp = dh * act(a), with a and b the two products and dh = d down
 
 import { activateRow, activationSlopeRow } from "./activation";
-import { bytesOf, isFewRows, matmulScratchBytes, multiplyBlock, twinColumn } from "./matmul";
+import { bytesOf, matmulScratchBytes, multiplyBlock, multiplyRows, panelAt, twinColumn } from "./matmul";
 import { partLength, smaller } from "./tasks";
 
 /** Bytes of scratch a thread needs for blocks of these sizes and `products` of them at a time, and a row. */
@@ -16,7 +16,7 @@ export function mlpScratchBytes(
   products: usize,
 ): usize {
   const rowBytes = twinColumn(blockColumns) * 4;
-  return matmulScratchBytes(blockTokens, hiddenSize, blockColumns, 2) + (products * blockTokens + 1) * rowBytes;
+  return matmulScratchBytes(hiddenSize, blockColumns, 2) + (products * blockTokens + 1) * rowBytes;
 }
 
 /** Stores the first `count` (1 to 4) lanes. */
@@ -34,6 +34,8 @@ function storeLanes(at: usize, v: v128, count: usize): void {
 /**
  * x [tokens, H]; `gate` and `up` [I, H], all in `dtype`; `hidden` [tokens, I] in f32. For the backward: `gradOutput`
  * [tokens, H] and `down` [H, I] in `dtype`, `dGate` and `dUp` [tokens, I] in f32; for the forward they are 0.
+ * `packed`, `packedGradOutput`: what `packRows` made of x and gradOutput, or 0: then the tokens, which must be few, are
+ * multiplied one by one. `blockTokens`: all, or a multiple of 12.
  */
 export function mlpHidden(
   tokens: usize,
@@ -42,10 +44,12 @@ export function mlpHidden(
   activation: i32,
   dtype: i32,
   x: usize,
+  packed: usize,
   gate: usize,
   up: usize,
   hidden: usize,
   gradOutput: usize,
+  packedGradOutput: usize,
   down: usize,
   dGate: usize,
   dUp: usize,
@@ -62,26 +66,41 @@ export function mlpHidden(
   const column = (task % across) * blockColumns;
   const height = partLength(tokens, blockTokens, task / across);
   const width = smaller(intermediateSize - column, blockColumns);
-  const few = isFewRows(tokens);
   const bytes = bytesOf(dtype);
 
   // A row of `ab` is one of both products, each in whole vectors; what is in the lanes beyond `width` is never stored.
   const toB = twinColumn(width) * 4;
   const rowBytes = 2 * toB;
-  const ab = scratch + matmulScratchBytes(blockTokens, hiddenSize, blockColumns, 2);
+  const ab = scratch + matmulScratchBytes(hiddenSize, blockColumns, 2);
   const dh = ab + blockTokens * rowBytes;
   const states = x + token * hiddenSize * bytes;
-  const weights = column * hiddenSize * bytes;
-  multiplyBlock(
-    height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate + weights, hiddenSize, true, up + weights,
-    ab, rowBytes, false, 0, 0, few, scratch,
-  );
+  gate += column * hiddenSize * bytes;
+  up += column * hiddenSize * bytes;
+  if (packed == 0) {
+    multiplyRows(
+      height, hiddenSize, width, dtype, states, hiddenSize, false, dtype, gate, hiddenSize, true, up, ab, rowBytes, false,
+      0, 0, scratch,
+    );
+  } else {
+    multiplyBlock(
+      height, hiddenSize, width, panelAt(packed, token, hiddenSize), dtype, gate, hiddenSize, true, up, ab, rowBytes, false,
+      scratch,
+    );
+  }
   if (gradOutput != 0) {
     const d = gradOutput + token * hiddenSize * bytes;
-    multiplyBlock(
-      height, hiddenSize, width, dtype, d, hiddenSize, false, dtype, down + column * bytes, intermediateSize, false, 0,
-      dh, toB, false, 0, 0, few, scratch,
-    );
+    down += column * bytes;
+    if (packedGradOutput == 0) {
+      multiplyRows(
+        height, hiddenSize, width, dtype, d, hiddenSize, false, dtype, down, intermediateSize, false, 0, dh, toB, false,
+        0, 0, scratch,
+      );
+    } else {
+      multiplyBlock(
+        height, hiddenSize, width, panelAt(packedGradOutput, token, hiddenSize), dtype, down, intermediateSize, false, 0,
+        dh, toB, false, scratch,
+      );
+    }
   }
   const values = dh + (gradOutput == 0 ? 0 : blockTokens * toB);
   for (let r: usize = 0; r < height; r++) {

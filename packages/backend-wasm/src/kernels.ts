@@ -9,6 +9,18 @@ export interface TaskKernels {
   decodeAll(count: number, dtype: number, source: number, target: number, perTask: number): void;
 
   reciprocalDeviation(features: number, variance: number, epsilon: number, rstd: number): void;
+  packRows(
+    rows: number,
+    inner: number,
+    dtype: number,
+    a: number,
+    leading: number,
+    transpose: boolean,
+    mean: number,
+    rstd: number,
+    packed: number,
+    perTask: number,
+  ): void;
   linear(
     rows: number,
     inner: number,
@@ -16,6 +28,7 @@ export interface TaskKernels {
     dtypeA: number,
     a: number,
     transposeA: boolean,
+    packed: number,
     dtypeB: number,
     b: number,
     transposeB: boolean,
@@ -170,10 +183,12 @@ export interface TaskKernels {
     activation: number,
     dtype: number,
     x: number,
+    packed: number,
     gate: number,
     up: number,
     hidden: number,
     gradOutput: number,
+    packedGradOutput: number,
     down: number,
     dGate: number,
     dUp: number,
@@ -230,6 +245,8 @@ export interface TaskKernels {
 
 /** Bytes of scratch that a thread needs (for `groupPairs`: the one that runs it). Take `>>> 0` of them. */
 export interface ScratchSizes {
+  /** Of what `packRows` makes, not of a thread. */
+  packedRowsBytes(rows: number, inner: number): number;
   linearScratchBytes(blockRows: number, inner: number, blockColumns: number, outputDType: number): number;
   mlpScratchBytes(blockTokens: number, hiddenSize: number, blockColumns: number, products: number): number;
   routerSelectScratchBytes(keysX: number, keysY: number, topK: number): number;
@@ -254,6 +271,7 @@ export const taskKernels: readonly (keyof TaskKernels)[] = [
   "copy",
   "decodeAll",
   "reciprocalDeviation",
+  "packRows",
   "linear",
   "batchNormForward",
   "batchNormBackward",

@@ -16,8 +16,18 @@ const blockedProduct = 1 / 16_000;
 const productByRows = 1 / 4_000;
 const tableRows = 1 / 4_000;
 
-/** Products of up to so many rows are made row by row; as in assembly/matmul.as. */
+/** Products of up to so many rows are made row by row: packing would cost more than it saves. */
 const fewRows = 3;
+
+export function isFewRows(rows: number): boolean {
+  return rows <= fewRows;
+}
+
+/** Whole panels of the left matrix, of 4 or 6 rows, begin at multiples of this; as in assembly/matmul.as. */
+export const panelMultiple = 12;
+
+/** Rows of a block at most; a multiple of `panelMultiple`. */
+const highestBlock = 264;
 
 /** Things a task takes, of `count` that take `microseconds` each: a multiple of `multiple`. */
 export function thingsPerTask(count: number, microseconds: number, multiple = 1): number {
@@ -35,6 +45,7 @@ export function tasksOf(count: number, perTask: number): number {
 }
 
 export interface Blocks {
+  /** All, or a multiple of `panelMultiple`. */
   readonly rows: number;
   /** A multiple of 8, so that where a row is cut does not change how its elements are computed. */
   readonly columns: number;
@@ -44,14 +55,14 @@ export interface Blocks {
 /** How `products` products [rows, inner] [inner, columns] at a time are cut into blocks of their results. */
 export function productBlocks(rows: number, inner: number, columns: number, products = 1): Blocks {
   const each = (inner * products * productTime(rows, 1, 1)) / Math.max(rows, 1);
-  let height = Math.max(1, Math.min(rows, 256));
-  let width = Math.min(roundUp(columns, 8), rows <= fewRows ? 8192 : 512);
+  let height = Math.max(1, Math.min(rows, highestBlock));
+  let width = Math.min(roundUp(columns, 8), isFewRows(rows) ? 8192 : 512);
   const tasks = (): number => tasksOf(rows, height) * tasksOf(columns, width);
-  // Wide and high blocks spare packing; enough of them keep the threads busy to the end.
+  // High blocks spare packing, wide ones reading what is packed; enough of them keep the threads busy to the end.
   const time = (): number => height * width * each;
   while ((tasks() < 16 && time() > 4 * shortestTask) || time() > longestTask) {
-    if (width > 16 && (width >= height || height <= 32)) width = roundUp(width / 2, 8);
-    else if (height > 32) height = roundUp(height / 2, 4);
+    if (width > 64 || (width > 16 && height <= 48)) width = roundUp(width / 2, 8);
+    else if (height > 48) height = roundUp(height / 2, panelMultiple);
     else break;
   }
   return { rows: height, columns: width, tasks: tasks() };
@@ -59,7 +70,7 @@ export function productBlocks(rows: number, inner: number, columns: number, prod
 
 /** Microseconds of the product [rows, inner] [inner, columns]. */
 export function productTime(rows: number, inner: number, columns: number): number {
-  return rows * inner * columns * (rows <= fewRows ? productByRows : blockedProduct);
+  return rows * inner * columns * (isFewRows(rows) ? productByRows : blockedProduct);
 }
 
 /** Microseconds of `pairs` rows of both tables, as often as `passes` says. */
@@ -75,11 +86,17 @@ export function routerTime(keys: number, topK: number): number {
   return 0.5 + 0.015 * keys + 0.1 * topK;
 }
 
-/** Microseconds per element of a pass of batch normalisation, of a step of AdamW, of a conversion. */
-export const elementTime: { readonly batchNorm: number; readonly adamw: number; readonly convert: number } = {
+/** Microseconds per element of a pass of batch normalisation, of a step of AdamW, of a conversion, of packing. */
+export const elementTime: {
+  readonly batchNorm: number;
+  readonly adamw: number;
+  readonly convert: number;
+  readonly pack: number;
+} = {
   batchNorm: 0.004,
   adamw: 0.001,
   convert: 0.0004,
+  pack: 0.0003,
 };
 
 /** Microseconds per byte that is cleared or copied. */
