@@ -61,7 +61,7 @@ export function productBlocks(rows: number, inner: number, columns: number, prod
   // High blocks spare packing, wide ones reading what is packed; enough of them keep the threads busy to the end.
   const time = (): number => height * width * each;
   while ((tasks() < 16 && time() > 4 * shortestTask) || time() > longestTask) {
-    if (width > 64 || (width > 16 && height <= 48)) width = roundUp(width / 2, 8);
+    if (width > 32 || (width > 16 && height <= 48)) width = roundUp(width / 2, 8);
     else if (height > 48) height = roundUp(height / 2, panelMultiple);
     else break;
   }
