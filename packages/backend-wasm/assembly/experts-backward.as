@@ -13,7 +13,7 @@
 // nothing. Long sums are cut every 256 pairs and the pieces added in order.
 
 import { activateRow, activationSlopeRow } from "./activation";
-import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows } from "./experts-forward";
+import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows, touchRows } from "./experts-forward";
 import { addFourRows, addRow } from "./rows";
 import { F16, F32 } from "./simd";
 import { partLength } from "./tasks";
@@ -54,6 +54,8 @@ function backwardOf<T>(
       if (wrong < 0) wrong = <i32>(t * topK) + firstWrong(topK, numExperts, ids);
       if (gradWeights != 0 && !accumulateWeights) memory.fill(gradWeights, 0, topK * 4);
     }
+    touchRows<T>(count, hiddenSize, down, rows, a);
+    touchRows<T>(count, hiddenSize, up, rows, a);
     dotRows<T>(count, hiddenSize, x, down, rows, a);
     dotRows<T>(count, hiddenSize, gradOutput, up, rows, q);
     gather(count, slots, weights, w);

@@ -61,8 +61,8 @@ export function productBlocks(rows: number, inner: number, columns: number, prod
   // High blocks spare packing, wide ones reading what is packed; enough of them keep the threads busy to the end.
   const time = (): number => height * width * each;
   while ((tasks() < 16 && time() > 4 * shortestTask) || time() > longestTask) {
-    if (width > 32 || (width > 16 && height <= 48)) width = roundUp(width / 2, 8);
-    else if (height > 48) height = roundUp(height / 2, panelMultiple);
+    if (width > 32 || (width > 16 && height <= 96)) width = roundUp(width / 2, 8);
+    else if (height > 96) height = roundUp(height / 2, panelMultiple);
     else break;
   }
   return { rows: height, columns: width, tasks: tasks() };
