@@ -70,7 +70,7 @@ export function mlpHidden(
 
   // A row of `ab` is one of both products, each in whole vectors; what is in the lanes beyond `width` is never stored.
   const toB = twinColumn(width) * 4;
-  const rowBytes = 2 * toB;
+  const rowBytes = toB * 2;
   const ab = scratch + matmulScratchBytes(hiddenSize, blockColumns, 2);
   const dh = ab + blockTokens * rowBytes;
   const states = x + token * hiddenSize * bytes;

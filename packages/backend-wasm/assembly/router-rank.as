@@ -2,19 +2,29 @@
 //
 // A key is held as one u64 that sorts as it should: above, the clamped logit with its bits turned into an unsigned
 // number of the same order; below, the complement of the index, so that of equal logits the lower index is larger.
-// Keys are read into a buffer of twice as many as are wanted; when it is full it is cut to the best half, and from then
-// on four logits at a time are compared with the last that is still in, and mostly passed over. Only what is left in
-// the end is sorted.
+// First a bound is found that enough keys exceed: all but a few of the others are below it. Then four logits at a time are
+// compared with it, and mostly passed over; the others go into a buffer of twice as many as are wanted. Should that be
+// full, it is cut to the best half, whose last is the new bound. Only what is left in the end is sorted.
 
 const largest: f32 = 3.4028234663852886e38;
-/** Up to this length a sort by counting is fastest. */
+/** Up to this length a sort by counting is faster than two and a merge. */
 const runLength: usize = 32;
+/** Up to this length it is faster than leaving out those that are too many before. */
+const countedLength: usize = 64;
+/** Halvings of the interval in which the bound is sought. */
+const halvings: i32 = 8;
 
 /** For the selection alone: the finite range, NaN as its lowest value, and one zero. */
 @inline
 function clampLogit(logit: f32): f32 {
   if (!(logit > -largest)) return -largest;
   return logit > largest ? largest : logit + 0;
+}
+
+/** Whether a logit may have been another before it was clamped. */
+@inline
+export function isClamped(logit: f32): bool {
+  return logit == largest || logit == -largest;
 }
 
 /** Larger for larger numbers (no NaN, no -0). */
@@ -52,29 +62,83 @@ export function rankingCapacity(size: usize, best: usize): usize {
   return size < 2 * best ? size : 2 * best;
 }
 
+/**
+ * A number that at least `best` of `size` logits exceed, and few more do; NaN where none was found. A logit that is not
+ * among them in each of many groups says nothing of the others, but the largest of each group do: of these, `best` must
+ * exceed it. `maxima`: scratch of 2 * best + 3 f32.
+ */
+function boundOf(logits: usize, size: usize, best: usize, maxima: usize): f32 {
+  const vectors: usize = size / 4;
+  const groups: usize = (best * 2 + 3) / 4;
+  if (vectors < 2 * groups) return NaN;
+  let least = f32x4.splat(Infinity);
+  let most = f32x4.splat(-Infinity);
+  for (let group: usize = 0; group < groups; group++) {
+    // pmax is one instruction, and passes over a NaN that comes second.
+    let max = f32x4.splat(-Infinity);
+    for (let n = group; n < vectors; n += groups) max = f32x4.pmax(max, v128.load(logits + n * 16));
+    v128.store(maxima + group * 16, max);
+    least = f32x4.pmin(least, max);
+    most = f32x4.pmax(most, max);
+  }
+  let low = clampLogit(smallestLane(least));
+  let high = clampLogit(-smallestLane(f32x4.neg(most)));
+  if (countAbove(maxima, groups, low) < best) return NaN;
+  for (let n = 0; n < halvings; n++) {
+    const middle: f32 = low * 0.5 + high * 0.5;
+    const enough = countAbove(maxima, groups, middle) >= best;
+    low = enough ? middle : low;
+    high = enough ? high : middle;
+  }
+  return low;
+}
+
+@inline
+function smallestLane(v: v128): f32 {
+  const two = f32x4.pmin(v, v128.shuffle<i32>(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(f32x4.pmin(two, v128.shuffle<i32>(two, two, 1, 0, 3, 2)), 0);
+}
+
+/** How many lanes of `count` vectors are above the bound. */
+@inline
+function countAbove(values: usize, count: usize, bound: f32): usize {
+  const four = f32x4.splat(bound);
+  let counts = i32x4.splat(0);
+  for (let n: usize = 0; n < count; n++) counts = i32x4.sub(counts, f32x4.gt(v128.load(values + n * 16), four));
+  const two = i32x4.add(counts, v128.shuffle<i32>(counts, counts, 2, 3, 0, 1));
+  return i32x4.extract_lane(two, 0) + i32x4.extract_lane(two, 1);
+}
+
 /** Puts the `best` of `size` keys, sorted, into `ranking` (u64 entries); `spare`: scratch of the same size. */
 export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize, spare: usize): void {
   const capacity = rankingCapacity(size, best);
   let key: usize = 0;
-  for (; key < capacity; key++) store<u64>(ranking + key * 8, entry(clampLogit(load<f32>(logits + key * 4)), key));
-  moveBestToFront(ranking, capacity, best);
-  let filled = best;
-  let bound = rankedLogit(ranking, best - 1);
+  let filled: usize = 0;
+  let bound = boundOf(logits, size, best, spare);
+  if (isNaN(bound)) {
+    for (; key < capacity; key++) store<u64>(ranking + key * 8, entry(clampLogit(load<f32>(logits + key * 4)), key));
+    filled = capacity;
+  }
   while (key < size) {
+    if (filled == capacity) {
+      moveBestToFront(ranking, filled, best);
+      filled = best;
+      bound = rankedLogit(ranking, best - 1);
+    }
     // Equal logits with a higher index cannot enter, so only what is strictly above the bound is looked at.
     const four = f32x4.splat(bound);
     while (key + 4 <= size && !v128.any_true(f32x4.gt(v128.load(logits + key * 4), four))) key += 4;
     const end = key + 4 < size ? key + 4 : size;
-    for (; key < end; key++) {
+    for (; key < end && filled < capacity; key++) {
       const logit = clampLogit(load<f32>(logits + key * 4));
       store<u64>(ranking + filled * 8, entry(logit, key));
       filled += <usize>(logit > bound);
-      if (filled == capacity) {
-        moveBestToFront(ranking, filled, best);
-        filled = best;
-        bound = rankedLogit(ranking, best - 1);
-      }
     }
+  }
+  if (filled <= countedLength) {
+    sortByCounting(ranking, ranking + filled * 8, spare);
+    memory.copy(ranking, spare, best * 8);
+    return;
   }
   moveBestToFront(ranking, filled, best);
   sortDescending(ranking, best, spare);
@@ -123,10 +187,10 @@ function movePivotToEnd(a: usize, b: usize, c: usize): void {
 }
 
 /**
- * Sorts up to `runLength` distinct u64, descending, into `spare` and back: the place of each is the number of those
- * that are larger, counted two at a time without a branch.
+ * Sorts a few distinct u64, descending, into `target`: the place of each is the number of those that are larger, counted
+ * two at a time without a branch.
  */
-function sortRun(entries: usize, end: usize, spare: usize): void {
+function sortByCounting(entries: usize, end: usize, target: usize): void {
   const flip = i64x2.splat(i64.MIN_VALUE); // there are only signed comparisons
   const pairs = entries + ((end - entries) & ~15);
   for (let at = entries; at < end; at += 8) {
@@ -138,17 +202,17 @@ function sortRun(entries: usize, end: usize, spare: usize): void {
     }
     let place = <usize>(i64x2.extract_lane(counts, 0) + i64x2.extract_lane(counts, 1));
     if (pairs < end) place += <usize>(load<u64>(pairs) > value);
-    store<u64>(spare + place * 8, value);
+    store<u64>(target + place * 8, value);
   }
-  memory.copy(entries, spare, end - entries);
 }
 
 /** Sorts distinct u64, descending: runs by counting, then a bottom-up merge. */
 function sortDescending(entries: usize, length: usize, spare: usize): void {
   const end = entries + length * 8;
   for (let start = entries; start < end; start += runLength * 8) {
-    const runEnd = start + runLength * 8;
-    sortRun(start, runEnd < end ? runEnd : end, spare);
+    const runEnd = start + runLength * 8 < end ? start + runLength * 8 : end;
+    sortByCounting(start, runEnd, spare);
+    memory.copy(start, spare, runEnd - start);
   }
   for (let width = runLength * 8; width < length * 8; width *= 2) {
     for (let start = entries; start + width < end; start += 2 * width) {

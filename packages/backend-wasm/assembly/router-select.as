@@ -8,7 +8,7 @@
 // opened row of ranks its best pair not yet taken; row a + 1 is opened when the first pair of row a is taken. The cost
 // of a token is a pass over its logits and O(k log k).
 
-import { orderedBits, rankAxis, rankedKey, rankedLogit, rankingCapacity } from "./router-rank";
+import { isClamped, orderedBits, rankAxis, rankedKey, rankedLogit, rankingCapacity } from "./router-rank";
 import { axisMax, axisSum, tokenWeights } from "./router-weights";
 import { partLength, roundUp, smaller } from "./tasks";
 
@@ -62,6 +62,13 @@ function siftUp(heap: usize, at: usize, value: u64): void {
 function distances(ranking: usize, count: usize, target: usize): void {
   const best = rankedLogit(ranking, 0);
   for (let r: usize = 0; r < count; r++) store<f32>(target + r * 4, rankedLogit(ranking, r) - best);
+}
+
+/** The largest logit of an axis as `axisMax` gives it: the first of its ranking, unless that was clamped. */
+@inline
+function largestLogit(logits: usize, keys: usize, ranking: usize): f64 {
+  const first = rankedLogit(ranking, 0);
+  return isClamped(first) ? axisMax(logits, keys) : first;
 }
 
 /** `logits` [T, X + Y] f32; `ids` [T, k] i32; `weights` [T, k] f32. A part is `perTask` tokens. */
@@ -123,8 +130,8 @@ export function routerSelect(
         siftUp(heap, size++, heapEntry(sum, opened));
       }
     }
-    const maxX = axisMax(logits, keysX);
-    const maxY = axisMax(logitsY, keysY);
+    const maxX = largestLogit(logits, keysX, rankingX);
+    const maxY = largestLogit(logitsY, keysY, rankingY);
     const sumX = axisSum(logits, keysX, maxX, 0);
     const sumY = axisSum(logitsY, keysY, maxY, 0);
     tokenWeights(
