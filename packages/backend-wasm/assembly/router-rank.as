@@ -63,9 +63,8 @@ export function rankingCapacity(size: usize, best: usize): usize {
 }
 
 /**
- * A number that at least `best` of `size` logits exceed, and few more do; NaN where none was found. A logit that is not
- * among them in each of many groups says nothing of the others, but the largest of each group do: of these, `best` must
- * exceed it. `maxima`: scratch of 2 * best + 3 f32.
+ * A number that at least `best` of `size` logits exceed, and few more do; NaN where none was found. Of the largest
+ * logits of twice as many groups, `best` exceed it. `maxima`: scratch of 2 * best + 3 f32.
  */
 function boundOf(logits: usize, size: usize, best: usize, maxima: usize): f32 {
   const vectors: usize = size / 4;
@@ -77,12 +76,13 @@ function boundOf(logits: usize, size: usize, best: usize, maxima: usize): f32 {
     // pmax is one instruction, and passes over a NaN that comes second.
     let max = f32x4.splat(-Infinity);
     for (let n = group; n < vectors; n += groups) max = f32x4.pmax(max, v128.load(logits + n * 16));
+    max = f32x4.pmin(max, f32x4.splat(largest));
     v128.store(maxima + group * 16, max);
     least = f32x4.pmin(least, max);
     most = f32x4.pmax(most, max);
   }
   let low = clampLogit(smallestLane(least));
-  let high = clampLogit(-smallestLane(f32x4.neg(most)));
+  let high = -smallestLane(f32x4.neg(most));
   if (countAbove(maxima, groups, low) < best) return NaN;
   for (let n = 0; n < halvings; n++) {
     const middle: f32 = low * 0.5 + high * 0.5;

@@ -60,6 +60,24 @@ describe.each([
       );
     }));
 
+  it.each([false, true])("more rows than are packed at a time, transposed: %s", async (transposeA) => {
+    const [rows, inner, columns] = [2 * 528 + 2, 9, 11];
+    const output = pair.floats(rows * columns, "f16");
+    pair.run("linear", {
+      rows,
+      inner,
+      columns,
+      a: pair.floats(rows * inner, "bf16"),
+      b: pair.floats(inner * columns),
+      output,
+      transposeA,
+      ...(!transposeA && {
+        inputNorm: { mean: pair.floats(inner), variance: pair.positive(inner), epsilon: 1e-5 },
+      }),
+    });
+    await pair.compare("output", output);
+  });
+
   it("the router", () =>
     repeat(async () => {
       const [tokens, keysX, keysY] = [pair.pick([1, 3, 8]), pair.pick(longSizes), pair.pick(longSizes)];
@@ -82,6 +100,31 @@ describe.each([
         ...(pair.flag() && { accumulate: ["gradLogits"] }),
       });
       await pair.compare(`gradLogits of ${what}`, gradLogits);
+    }));
+
+  it("the router's choice among ties, outliers and what is no number", () =>
+    repeat(async () => {
+      const [tokens, keysX, keysY] = [4, pair.pick(longSizes), pair.pick(longSizes)];
+      const topK = Math.min(keysX * keysY, pair.pick(sizes));
+      const share = pair.pick([0, 0.05, 0.5]);
+      const odd = [Infinity, -Infinity, Number.NaN, 0, -0, 3.4e38, -3.4e38, 1e30];
+      const steps = pair.pick([1, 8, 1e6]);
+      const logit = () =>
+        pair.random.uniform() < share ? pair.pick(odd) : Math.round(pair.random.normal() * steps) / steps;
+      const logits = pair.values(Float32Array.from({ length: tokens * (keysX + keysY) }, logit));
+      const ids = pair.integers(tokens * topK, 1);
+      const weights = pair.floats(tokens * topK);
+      pair.run("routerSelectForward", {
+        tokens,
+        keysX,
+        keysY,
+        topK,
+        normalizeWeights: false,
+        logits,
+        ids,
+        weights,
+      });
+      await pair.compare(`ids of X ${keysX}, Y ${keysY}, k ${topK}`, ids);
     }));
 
   it("the experts", () =>

@@ -57,7 +57,9 @@ export function product(
   for (let row = 0; row < rows; row += rowsAtATime) {
     const count = Math.min(rows - row, rowsAtATime);
     const part = movedBy(a, a.transposed ? row : row * inner);
-    const packed = isFewRows(rows) ? 0 : packRows(count, inner, part, a.transposed ? rows : inner, context, inputNorm);
+    const packed = isFewRows(rows)
+      ? 0
+      : packRows(count, inner, part, a.transposed ? rows : inner, context, inputNorm);
     const output = movedBy(target, row * columns);
     const added = addend && movedBy(addend, row * columns);
     const blocks = productBlocks(count, inner, columns);

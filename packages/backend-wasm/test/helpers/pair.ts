@@ -62,6 +62,10 @@ export class Pair {
     );
   }
 
+  values(values: Float32Array): PairBuffer {
+    return this.#upload(values, "f32");
+  }
+
   positive(length: number): PairBuffer {
     return this.#upload(
       Float32Array.from({ length }, () => 0.1 + this.random.uniform()),
