@@ -57,13 +57,13 @@ it("refuses what the limit does not hold, and goes on", () =>
   }));
 
 it("refuses an op whose scratch does not fit, before it has written anything", () =>
-  withBackend(100_000, async (backend) => {
+  withBackend(150_000, async (backend) => {
     const [rows, inner, columns] = [64, 64, 64];
     const ones = (): Float32Array => new Float32Array(rows * inner).fill(1);
     const a = backend.upload(ones(), [rows, inner]).buffer;
     const b = backend.upload(ones(), [inner, columns]).buffer;
     const output = backend.upload(ones(), [rows, columns]).buffer;
-    const fill = backend.zeros([10_000]);
+    const fill = backend.zeros([20_000]);
     const call = { rows, inner, columns, a, b, output };
     const before = backend.memory();
     expect(codeOf(() => backend.ops.linear(call)).code).toBe("OUT_OF_MEMORY");
@@ -72,7 +72,7 @@ it("refuses an op whose scratch does not fit, before it has written anything", (
     fill.dispose();
     backend.ops.linear(call);
     expect(await backend.read(output)).toEqual(new Float32Array(rows * columns).fill(64));
-    expect(backend.memory().peakBytes).toBeGreaterThan(before.liveBytes - 40_000);
+    expect(backend.memory().peakBytes).toBeGreaterThan(before.liveBytes - 80_000);
   }));
 
 it("says so when the engine does not let the memory grow, and goes on", () => {
