@@ -13,6 +13,7 @@ import { suggestion, UsageError } from "./usage-error.js";
 import { packageVersion } from "./version.js";
 
 const commands: readonly Command[] = [info, init, run, verify, bench, train, generate];
+const names = commands.map((command) => command.name);
 
 /**
  * `flash-moe <args>`. Resolves with the exit code: 0 done, 1 for an error with a code, 2 for a command line
@@ -29,20 +30,25 @@ export async function runCommandLine(args: readonly string[], io: CliIo): Promis
   }
 }
 
-function withoutCommand([name, ...rest]: readonly string[], io: CliIo): number {
-  const names = commands.map((command) => command.name);
+function withoutCommand([name, about]: readonly string[], io: CliIo): number {
   if (name === "--version" || name === "-v") {
     io.stdout(`${packageVersion()}\n`);
     return 0;
   }
   if (name === "--help" || name === "-h" || name === "help") {
-    const about = commands.find((command) => command.name === rest[0]);
-    io.stdout(about?.help() ?? generalHelp());
+    const command = commands.find((candidate) => candidate.name === about);
+    if (command === undefined && about !== undefined) throw unknownCommand(about, names);
+    io.stdout(command?.help() ?? generalHelp());
     return 0;
   }
   if (name === undefined) throw new UsageError(`no command is given; takes one of ${names.join(", ")}`);
-  const hint = suggestion(name, [...names, "--help", "--version"]);
-  throw new UsageError(`${JSON.stringify(name)} is no command; takes one of ${names.join(", ")}${hint}`);
+  throw unknownCommand(name, [...names, "--help", "--version"]);
+}
+
+function unknownCommand(name: string, known: readonly string[]): UsageError {
+  return new UsageError(
+    `${JSON.stringify(name)} is no command; takes one of ${names.join(", ")}${suggestion(name, known)}`,
+  );
 }
 
 function generalHelp(): string {

@@ -46,6 +46,7 @@ describe("a command line that cannot be parsed: exit code 2, one line that says 
     [[], "flash-moe: no command is given; takes one of info, init, run, verify, bench, train, generate"],
     [["ini"], 'flash-moe: "ini" is no command; takes one of info, .*; did you mean init\\?'],
     [["--frobnicate"], 'flash-moe: "--frobnicate" is no command'],
+    [["help", "trian"], 'flash-moe: "trian" is no command; takes one of info, .*; did you mean train\\?'],
     [["info", "--jsno"], "flash-moe info: --jsno is no option here; did you mean --json\\?"],
     [["info", "-x"], "flash-moe info: -x is no option here"],
     [["info", "cuda"], 'flash-moe info: "cuda" is not understood; only options are'],
