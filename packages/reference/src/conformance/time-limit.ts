@@ -4,6 +4,10 @@ interface Timers {
   clearTimeout(timer: unknown): void;
 }
 
+export function engineTimers(): Timers {
+  return globalThis as unknown as Timers;
+}
+
 /** The work hung: what it ran on cannot be used any more. */
 class TimeLimitExceeded extends Error {
   override readonly name = "TimeLimitExceeded";
@@ -15,7 +19,7 @@ export async function withTimeLimit<Result>(
   what: string,
   work: () => Promise<Result>,
 ): Promise<Result> {
-  const timers = globalThis as unknown as Timers;
+  const timers = engineTimers();
   let timer: unknown;
   const limit = new Promise<never>((_, reject) => {
     timer = timers.setTimeout(

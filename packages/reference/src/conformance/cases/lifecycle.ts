@@ -11,6 +11,7 @@ import { type ConformanceCase, needs } from "../case.js";
 import type { CaseContext } from "../context.js";
 import { check, checkEqual, checkRejects, checkSameBits, checkThrows } from "../failure.js";
 import { runOp, samples } from "../samples.js";
+import { engineTimers } from "../time-limit.js";
 
 /** Everything that can be asked of a backend, made while it was alive. */
 interface Requests {
@@ -51,7 +52,18 @@ async function checkAllFail(requests: Requests, code: ErrorCode): Promise<void> 
   }
 }
 
-/** Disposing, losing the device, and two backends side by side. */
+/** Whether a timer fires within a second of nothing but `wait`, and within a thousand of them on a busy machine. */
+async function letsTimersRun(wait: () => Promise<unknown>): Promise<boolean> {
+  let fired = false;
+  engineTimers().setTimeout(() => {
+    fired = true;
+  }, 0);
+  const start = Date.now();
+  for (let waits = 0; !fired && (waits < 1000 || Date.now() - start < 1000); waits++) await wait();
+  return fired;
+}
+
+/** Disposing, losing the device, two backends side by side, and a program that does other things too. */
 export const lifecycleCases: readonly ConformanceCase[] = [
   {
     id: "lifecycle/buffer-disposed-twice",
@@ -135,6 +147,17 @@ export const lifecycleCases: readonly ConformanceCase[] = [
       await scope.backend.dispose();
       checkEqual("disposed of the other", context.backend.disposed, false);
       checkSameBits("a buffer of the other", await context.raw(buffer), data.raw);
+    },
+  },
+  {
+    id: "lifecycle/timers-run",
+    needs: () => true,
+    async run(context) {
+      const { backend } = context;
+      const buffer = context.floats(context.inputs.normal(4));
+      const helps = "lets no timer run; a backend that need not wait calls giveWay() of core";
+      check(await letsTimersRun(() => backend.sync()), `one sync after another for a second ${helps}`);
+      check(await letsTimersRun(() => backend.read(buffer)), `one read after another for a second ${helps}`);
     },
   },
   {

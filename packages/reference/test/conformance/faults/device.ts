@@ -34,6 +34,18 @@ function wholeWords(data: TypedArray): TypedArray {
 /** Buffers, order, errors and the end of a device. */
 export const deviceFaults: readonly Fault[] = [
   {
+    name: "sync is a promise that is settled already",
+    change: () => ({ async sync() {} }),
+    cases: /^lifecycle\/timers/,
+    found: ["lifecycle/timers-run"],
+  },
+  {
+    name: "read answers at once",
+    change: () => ({ read: async (buffer, _, length) => hostArray(buffer.dtype, length) }),
+    cases: /^lifecycle\/timers/,
+    found: ["lifecycle/timers-run"],
+  },
+  {
     name: "scratch is leaked",
     change: leakScratch,
     cases: /^memory\//,
