@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { contribute, hostProvider } from "./contributed-backend.js";
 import { Shell } from "./helpers.js";
 
 let shell: Shell;
@@ -41,6 +42,18 @@ describe("Ctrl-C", () => {
     const { code, shown } = await interruptAt(/\d cases, 0 failed/, "verify --backend reference");
     expect(shown).toMatch(/flash-moe: interrupted\n$/);
     expect(code).toBe(130);
+  });
+
+  it("stops a verification, and what had failed is told", async () => {
+    await contribute(shell, hostProvider({ sync: () => new Promise(() => {}) }));
+    const { code, shown, stdout } = await interruptAt(
+      /1 cases, 1 failed/,
+      "verify --backend ./mine.mjs --timeout 1 --only capabilities/",
+    );
+    expect(shown).toMatch(/FAILED capabilities\/\S+\n {2}\S+ did not finish within 1000 ms\n/);
+    expect(shown).toMatch(/flash-moe: interrupted\n$/);
+    expect(code).toBe(130);
+    expect(stdout).toBe("");
   });
 
   it("stops a benchmark", async () => {

@@ -33,8 +33,8 @@ export const verify: Command = defineCommand({
     const named = await chosenProvider(values, context);
     const provider = named ?? (await automaticProvider(values, context));
     const only = values.only;
-    let done = 0;
-    let failed = 0;
+    const results: ConformanceResult[] = [];
+    const failures = () => results.filter(({ status }) => status === "failed");
     let told = named === undefined;
     const opened: BackendProvider = {
       name: provider.name,
@@ -56,10 +56,14 @@ export const verify: Command = defineCommand({
       filter: only === undefined ? undefined : (id) => id.includes(only),
       signal: context.signal,
       onResult: (result) => {
-        done++;
-        if (result.status === "failed") failed++;
-        context.status.show(`${formatCount(done)} cases, ${failed} failed  ${result.id}`, "verify");
+        results.push(result);
+        const counts = `${formatCount(results.length)} cases, ${failures().length} failed`;
+        context.status.show(`${counts}  ${result.id}`, "verify");
       },
+    }).catch((error) => {
+      // What was found before is not lost with an interruption: a backend that hangs is mostly ended by one.
+      for (const failure of failures()) context.say(describeFailure(failure));
+      throw error;
     });
     const [first] = report.results;
     if (first?.id === "open" && first.error !== undefined) throw first.error;
@@ -84,11 +88,7 @@ function describe(report: ConformanceReport): string {
   const sections = [formatTable([header, ...rows, summarise("all", report.results)], "lrrrrr")];
   const failed = report.results.filter((result) => result.status === "failed");
   if (failed.length > 0) {
-    sections.push(
-      failed
-        .map((result) => `FAILED ${result.id}\n  ${messageOf(result).replaceAll("\n", "\n  ")}\n`)
-        .join(""),
-    );
+    sections.push(failed.map((result) => `${describeFailure(result)}\n`).join(""));
   }
   const skips = countReasons(report.results);
   if (skips.length > 0) sections.push(`skipped, because the backend\n${formatTable(skips, "r")}`);
@@ -97,6 +97,10 @@ function describe(report: ConformanceReport): string {
       `${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped\n`,
   );
   return sections.join("\n");
+}
+
+function describeFailure(result: ConformanceResult): string {
+  return `FAILED ${result.id}\n  ${messageOf(result).replaceAll("\n", "\n  ")}`;
 }
 
 /** Ids begin with their topic, mostly an op. */
