@@ -3,6 +3,8 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+  accessSync,
+  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -11,6 +13,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { acquireLock } from "./lock.mjs";
@@ -88,12 +91,38 @@ async function install() {
   writeFileSync(installedStamp, hash);
 }
 
-/** @returns {NodeJS.ProcessEnv} */
-function installEnvironment() {
+/**
+ * What pnpm is run with: the caller's environment, without what would make it do something else.
+ *
+ * @param {NodeJS.ProcessEnv} caller
+ * @param {string} home - the home directory
+ * @returns {NodeJS.ProcessEnv}
+ */
+export function installEnvironment(caller = process.env, home = homedir()) {
   // CI=true: pnpm must never ask a question here, as it does before it replaces a node_modules of another make.
-  const environment = { ...process.env, CI: "true" };
-  delete environment.npm_config_loglevel; // npm run -s hands its silence down, and errors would go unseen
+  const environment = { ...caller, CI: "true" };
+  // npm hands its options down to what it runs. Of `npm run -s` errors would go unseen; `npx -p node@24 npm start`
+  // and `npm start --workspace` would ask for another package than pnpm.
+  for (const option of ["loglevel", "package", "call", "workspace", "workspaces"])
+    delete environment[`npm_config_${option}`];
+  if (!isWritable(home)) {
+    // As in a container whose user has none: the caches go into the clone, settings are still the user's.
+    environment.npm_config_userconfig ??= join(home, ".npmrc");
+    environment.HOME = join(stateDirectory, "home");
+    for (const name of ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"])
+      delete environment[name];
+  }
   return environment;
+}
+
+/** @param {string} directory */
+function isWritable(directory) {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isBuilt() {
