@@ -1,7 +1,7 @@
 // Purpose: the gradient of BatchNorm's input.
-// Equation: with r = 1 / sqrt(variance + epsilon) and n the normalised input less its mean over the batch,
-//   training: gradInput (+)= r (d - mean_t(d) - n mean_t(d n)); evaluation: gradInput (+)= r d.
-// Shapes: x, d and gradInput [tokens, features], mean and variance [features], sums [3, features] of
+// Equation: with r = 1 / sqrt(variance + epsilon) and n the normalised input,
+//   training: gradInput (+)= r (d - sums[0] - n sums[1]); evaluation: gradInput (+)= r d.
+// Shapes: x, d and gradInput [tokens, features], mean and variance [features], sums [2, features] of
 //   batch_norm_grad_sums.
 // Parallelisation: one element per thread.
 // Why: the sums over the batch were made before, so that this pass is a stream.
@@ -37,7 +37,7 @@ fn main(
   let scale = inverseSqrt(variance[feature] + params.epsilon);
   var d = gradient[n];
   if (params.training == 1u) {
-    let normalized = (load_x(n) - mean[feature]) * scale - sums[2u * params.features + feature];
+    let normalized = (load_x(n) - mean[feature]) * scale;
     d = d - sums[feature] - normalized * sums[params.features + feature];
   }
   let own = scale * d;

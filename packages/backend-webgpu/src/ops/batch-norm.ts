@@ -60,7 +60,7 @@ export function batchNormBackward(call: BatchNormBackwardCall<DeviceMemory>, con
   ];
   let sums = context.absent;
   if (training) {
-    sums = context.scratch("means over the batch", 12 * features);
+    sums = context.scratch("means over the batch", 8 * features);
     context.launch({
       kernel: "batch_norm_grad_sums",
       types: { x: input.dtype },

@@ -45,9 +45,9 @@ fn main(
   }
   if (present && lane == 0u) {
     let means = tree[thread] * params.inverse_tokens;
-    sums[feature] = means.x;
-    sums[params.features + feature] = means.y - means.x * means.z;
-    sums[2u * params.features + feature] = means.z;
+    let centred = means.y - means.x * means.z;
+    sums[feature] = means.x - means.z * centred;
+    sums[params.features + feature] = centred;
   }
 }
 

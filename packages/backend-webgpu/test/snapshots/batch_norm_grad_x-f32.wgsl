@@ -30,7 +30,7 @@ fn main(
   let scale = inverseSqrt(variance[feature] + params.epsilon);
   var d = gradient[n];
   if (params.training == 1u) {
-    let normalized = (load_x(n) - mean[feature]) * scale - sums[2u * params.features + feature];
+    let normalized = (load_x(n) - mean[feature]) * scale;
     d = d - sums[feature] - normalized * sums[params.features + feature];
   }
   let own = scale * d;
