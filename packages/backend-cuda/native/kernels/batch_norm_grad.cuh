@@ -1,7 +1,8 @@
 // Purpose: the gradient of BatchNorm's input.
 // Equation: with r = 1 / sqrt(variance + epsilon) and n the normalised input,
-//   training: gradInput (+)= r (d - mean_t(d) - n mean_t(d n)); evaluation: gradInput (+)= r d.
-// Shapes: x, d and gradInput [tokens, features], mean and variance [features], means [2, features]; null in evaluation.
+//   training: gradInput (+)= r (d - means[0] - n means[1]); evaluation: gradInput (+)= r d.
+// Shapes: x, d and gradInput [tokens, features], mean and variance [features], means [2, features] of
+//   batch_norm_grad_sums; null in evaluation.
 // Parallelisation: device/feature_tile.h.
 // Why: the means over the batch were made before, so that this pass is a stream.
 #pragma once

@@ -1,8 +1,8 @@
 // Purpose: the statistics of a batch out of those of its chunks, and the update of the running ones.
 // Equation: with m_c = centre_c + rest_c / T_c: mean = sum_c T_c m_c / T; variance =
-//   sum_c (squares_c - rest_c^2 / T_c + T_c (m_c - mean)^2) / T, never E[x^2] - E[x]^2; running mean and (unbiased)
-//   running variance r become (1 - momentum) r + momentum s.
-// Shapes: partials [chunks, 3, features] of batch_norm_partials, all statistics [features].
+//   sum_c (squares_c - rest_c^2 / T_c + T_c (m_c - mean)^2) / T, never E[x^2] - E[x]^2; rest is what mean, rounded,
+//   leaves; running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
+// Shapes: partials [chunks, 3, features] of batch_norm_partials, all statistics and rest [features].
 // Parallelisation: a block of 256 takes 32 features; eight warps share their chunks, each every eighth, and are then
 //   added in order.
 // Why: in double precision, for a few numbers per feature: chunks whose means are alike must not cancel.
@@ -18,6 +18,7 @@ struct BatchNormTraining {
   float* variance;
   float* running_mean;
   float* running_variance;
+  float* rest;
 };
 
 constexpr int batch_norm_finish_threads = 256;
@@ -65,12 +66,14 @@ static __global__ void __launch_bounds__(batch_norm_finish_threads)
   if (!present || warp_id() > 0) return;
   // Rounding may leave less than nothing; NaN stays.
   const double positive = variance < 0.0 ? 0.0 : variance;
-  const double rest = 1.0 - training.momentum;
-  training.mean[feature] = static_cast<float>(mean);
+  const double keep = 1.0 - training.momentum;
+  const float rounded = static_cast<float>(mean);
+  training.mean[feature] = rounded;
+  training.rest[feature] = static_cast<float>(mean - rounded);
   training.variance[feature] = static_cast<float>(positive);
   training.running_mean[feature] =
-      static_cast<float>(rest * training.running_mean[feature] + training.momentum * mean);
-  training.running_variance[feature] = static_cast<float>(rest * training.running_variance[feature] +
+      static_cast<float>(keep * training.running_mean[feature] + training.momentum * mean);
+  training.running_variance[feature] = static_cast<float>(keep * training.running_variance[feature] +
                                                           training.momentum * positive * training.unbiased);
 }
 

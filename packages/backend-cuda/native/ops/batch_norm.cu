@@ -12,28 +12,34 @@ namespace {
 
 int64_t finish_blocks(int64_t features) { return ceil_div(features, warp_size); }
 
-Scratch take_partials(Context& context, int64_t tokens, int64_t features, int64_t each) {
-  return Scratch(context, static_cast<size_t>(FeatureTile::chunks(tokens) * each * features * 4),
+Scratch take_partials(Context& context, int64_t tokens, int64_t features) {
+  return Scratch(context, static_cast<size_t>(FeatureTile::chunks(tokens) * 3 * features * 4),
                  "batchNorm: sums of chunks");
 }
 
 template <typename X>
+void apply(Context& context, const BatchNormForwardCall& call, const float* rest) {
+  launch(context, "batch_norm_apply", batch_norm_apply<X>, FeatureTile::blocks(call.tokens, call.features),
+         FeatureTile::threads, 0, call.input.as<X>(), call.mean.as<float>(), call.variance.as<float>(), rest,
+         call.output.as<float>(), call.tokens, call.features, static_cast<float>(call.epsilon));
+}
+
+template <typename X>
 void forward(Context& context, const BatchNormForwardCall& call) {
-  const int64_t tokens = call.tokens, features = call.features, blocks = FeatureTile::blocks(tokens, features);
-  if (call.training) {
-    const Scratch partials = take_partials(context, tokens, features, 3);
-    launch(context, "batch_norm_partials", batch_norm_partials<X>, blocks, FeatureTile::threads, 0,
-           call.input.as<X>(), partials.as<float>(), tokens, features);
-    const double count = static_cast<double>(tokens);
-    const BatchNormTraining training{count / (count - 1),          call.momentum,
-                                     call.mean.as<float>(),         call.variance.as<float>(),
-                                     call.running_mean.as<float>(), call.running_variance.as<float>()};
-    launch(context, "batch_norm_statistics", batch_norm_statistics, finish_blocks(features),
-           batch_norm_finish_threads, 0, partials.as<float>(), tokens, features, training);
-  }
-  launch(context, "batch_norm_apply", batch_norm_apply<X>, blocks, FeatureTile::threads, 0, call.input.as<X>(),
-         call.mean.as<float>(), call.variance.as<float>(), call.output.as<float>(), tokens, features,
-         static_cast<float>(call.epsilon));
+  const int64_t tokens = call.tokens, features = call.features;
+  if (!call.training) return apply<X>(context, call, nullptr);
+  const Scratch partials = take_partials(context, tokens, features);
+  const Scratch rest(context, static_cast<size_t>(features * 4), "batchNorm: what rounding left of the means");
+  launch(context, "batch_norm_partials", batch_norm_partials<X>, FeatureTile::blocks(tokens, features),
+         FeatureTile::threads, 0, call.input.as<X>(), partials.as<float>(), tokens, features);
+  const double count = static_cast<double>(tokens);
+  const BatchNormTraining training{count / (count - 1),          call.momentum,
+                                   call.mean.as<float>(),         call.variance.as<float>(),
+                                   call.running_mean.as<float>(), call.running_variance.as<float>(),
+                                   rest.as<float>()};
+  launch(context, "batch_norm_statistics", batch_norm_statistics, finish_blocks(features), batch_norm_finish_threads,
+         0, partials.as<float>(), tokens, features, training);
+  apply<X>(context, call, rest.as<float>());
 }
 
 template <typename X>
@@ -48,7 +54,7 @@ template <typename X>
 void backward(Context& context, const BatchNormBackwardCall& call) {
   const int64_t tokens = call.tokens, features = call.features;
   if (!call.training) return apply_backward<X>(context, call, nullptr);
-  const Scratch partials = take_partials(context, tokens, features, 2);
+  const Scratch partials = take_partials(context, tokens, features);
   const Scratch means(context, static_cast<size_t>(2 * features * 4), "batchNorm: means over the batch");
   launch(context, "batch_norm_grad_partials", batch_norm_grad_partials<X>, FeatureTile::blocks(tokens, features),
          FeatureTile::threads, 0, call.input.as<X>(), call.mean.as<float>(), call.variance.as<float>(),
