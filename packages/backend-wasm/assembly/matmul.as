@@ -11,6 +11,7 @@
 import { madd, F16, F32 } from "./simd";
 import { matvec } from "./matvec";
 import { pack, packLineOf, packSplats } from "./matmul-pack";
+import { isShortSum, multiplyShortSums } from "./short-sums";
 import { partLength, roundUp, smaller } from "./tasks";
 
 const innerBlock: usize = 256;
@@ -375,6 +376,13 @@ export function multiplyRows(
   scratch: usize,
 ): void {
   const line = scratch + 16;
+  if (twin == 0 && !transposeB && isShortSum(inner)) {
+    multiplyShortSums(
+      rows, inner, columns, dtypeA, a, leadingA, transposeA, dtypeB, b, leadingB, c, rowBytes, accumulate, mean, rstd, line,
+      scratch + tileBytes,
+    );
+    return;
+  }
   for (let row: usize = 0; row < rows; row++) {
     const x = a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
     const y = c + row * rowBytes;

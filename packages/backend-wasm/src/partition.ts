@@ -11,16 +11,27 @@ const mostTasks = 128;
 /** Longer ones would keep the calling thread from helping, and a page waiting for a copy. */
 const longestTask = 3000;
 
+/** How a product is made: in blocks, from packed panels, or row by row, since packing would cost more than it saves. */
+export type ProductWay = "blocks" | "rows" | "shortSums";
+
 /** Microseconds per multiplication and addition. */
-const blockedProduct = 1 / 16_000;
-const productByRows = 1 / 4_000;
+const productTimes: Readonly<Record<ProductWay, number>> = {
+  blocks: 1 / 16_000,
+  rows: 1 / 4_000,
+  shortSums: 1 / 12_000,
+};
 const tableRows = 1 / 4_000;
 
-/** Products of up to so many rows are made row by row: packing would cost more than it saves. */
+/** A product of no more rows is made row by row. */
 const fewRows = 3;
 
-export function isFewRows(rows: number): boolean {
-  return rows <= fewRows;
+/** So is one of no more rows of B as it is stored; the same number as in assembly/short-sums.as. */
+const shortSum = 3;
+
+/** `transposedB`: whether B is stored [columns, inner]. */
+export function productWay(rows: number, inner: number, transposedB: boolean): ProductWay {
+  if (inner > 0 && inner <= shortSum && !transposedB) return "shortSums";
+  return rows <= fewRows ? "rows" : "blocks";
 }
 
 /** Whole panels of the left matrix, of 4 or 6 rows, begin at multiples of this; as in assembly/matmul.as. */
@@ -53,10 +64,16 @@ export interface Blocks {
 }
 
 /** How `products` products [rows, inner] [inner, columns] at a time are cut into blocks of their results. */
-export function productBlocks(rows: number, inner: number, columns: number, products = 1): Blocks {
-  const each = (inner * products * productTime(rows, 1, 1)) / Math.max(rows, 1);
+export function productBlocks(
+  way: ProductWay,
+  rows: number,
+  inner: number,
+  columns: number,
+  products = 1,
+): Blocks {
+  const each = products * productTime(way, 1, inner, 1);
   let height = Math.max(1, Math.min(rows, highestBlock));
-  let width = Math.min(roundUp(columns, 8), isFewRows(rows) ? 8192 : 512);
+  let width = Math.min(roundUp(columns, 8), way === "blocks" ? 512 : 8192);
   const tasks = (): number => tasksOf(rows, height) * tasksOf(columns, width);
   // High blocks spare packing, wide ones reading what is packed; enough of them keep the threads busy to the end.
   const time = (): number => height * width * each;
@@ -69,8 +86,8 @@ export function productBlocks(rows: number, inner: number, columns: number, prod
 }
 
 /** Microseconds of the product [rows, inner] [inner, columns]. */
-export function productTime(rows: number, inner: number, columns: number): number {
-  return rows * inner * columns * (isFewRows(rows) ? productByRows : blockedProduct);
+export function productTime(way: ProductWay, rows: number, inner: number, columns: number): number {
+  return rows * inner * columns * productTimes[way];
 }
 
 /** Microseconds of `pairs` rows of both tables, as often as `passes` says. */

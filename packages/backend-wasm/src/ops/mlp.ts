@@ -1,6 +1,6 @@
 import type { MlpBackwardCall, MlpForwardCall } from "@flash-moe/core";
 import type { OpContext } from "../op-context.js";
-import { activationTime, isFewRows, productBlocks, productTime } from "../partition.js";
+import { activationTime, productBlocks, productTime, productWay } from "../partition.js";
 import { activationNumber, dtypeNumber, type WasmBuffer } from "../wasm-buffer.js";
 import { type Matrix, matrixOf, packRows, product, scratchMatrix } from "./product.js";
 
@@ -90,13 +90,16 @@ function hiddenStep(
 ): void {
   const { hiddenSize, intermediateSize } = call;
   const products = gradOutput === undefined ? 2 : 3;
+  const way = productWay(tokens, hiddenSize, true);
   const pack = (states: Matrix | undefined): number =>
-    states === undefined || isFewRows(tokens) ? 0 : packRows(tokens, hiddenSize, states, hiddenSize, context);
+    states !== undefined && way === "blocks"
+      ? packRows(tokens, hiddenSize, states, hiddenSize, context)
+      : 0;
   const [packed, packedGradOutput] = [pack(x), pack(gradOutput)];
-  const blocks = productBlocks(tokens, hiddenSize, intermediateSize, products);
+  const blocks = productBlocks(way, tokens, hiddenSize, intermediateSize, products);
   const scratchBytes = context.sizes.mlpScratchBytes(blocks.rows, hiddenSize, blocks.columns, products) >>> 0;
   const time =
-    products * productTime(tokens, hiddenSize, intermediateSize) +
+    products * productTime(way, tokens, hiddenSize, intermediateSize) +
     (products - 1) * activationTime * tokens * intermediateSize;
   context.step("mlpHidden", blocks.tasks, time, [
     tokens,

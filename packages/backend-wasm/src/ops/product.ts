@@ -1,10 +1,10 @@
 import type { OpContext } from "../op-context.js";
 import {
   elementTime,
-  isFewRows,
   panelMultiple,
   productBlocks,
   productTime,
+  productWay,
   tasksOf,
   thingsPerTask,
 } from "../partition.js";
@@ -54,18 +54,19 @@ export function product(
   context: OpContext,
   { addend, accumulate = false, inputNorm = noNorm, outputNorm = noNorm }: ProductOptions = {},
 ): void {
-  for (let row = 0; row < rows; row += rowsAtATime) {
-    const count = Math.min(rows - row, rowsAtATime);
+  const way = productWay(rows, inner, b.transposed);
+  const atATime = way === "blocks" ? rowsAtATime : rows;
+  for (let row = 0; row < rows; row += atATime) {
+    const count = Math.min(rows - row, atATime);
     const part = movedBy(a, a.transposed ? row : row * inner);
-    const packed = isFewRows(rows)
-      ? 0
-      : packRows(count, inner, part, a.transposed ? rows : inner, context, inputNorm);
+    const packed =
+      way === "blocks" ? packRows(count, inner, part, a.transposed ? rows : inner, context, inputNorm) : 0;
     const output = movedBy(target, row * columns);
     const added = addend && movedBy(addend, row * columns);
-    const blocks = productBlocks(count, inner, columns);
+    const blocks = productBlocks(way, count, inner, columns);
     const scratchBytes =
       context.sizes.linearScratchBytes(blocks.rows, inner, blocks.columns, target.dtype) >>> 0;
-    context.step("linear", blocks.tasks, productTime(count, inner, columns), [
+    context.step("linear", blocks.tasks, productTime(way, count, inner, columns), [
       count,
       inner,
       columns,
