@@ -6,7 +6,8 @@
 // packed here, at most the size of an L2 cache), panels of A (a few rows, stays in L1 while all of B's slice passes), panels
 // of B (8 columns). The inner kernels hold all sums of a tile in registers and read both panels from front to back. What
 // is left of a sum between slices of the inner dimension is in C, so the order of additions depends on the inner size
-// alone, and not on how C is cut into blocks. A few rows are not packed but multiplied one by one: `multiplyRows`.
+// alone, and not on how C is cut into blocks. A few rows are not packed but multiplied one by one, and so are those of
+// which each is the sum of a few rows of B: `multiplyRows`.
 
 import { madd, F16, F32 } from "./simd";
 import { matvec } from "./matvec";

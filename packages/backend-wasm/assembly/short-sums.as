@@ -1,11 +1,11 @@
-// The matrix product where the sums are short, as of the gradient of a weight matrix over one token: an outer product. To
-// write C takes longer than to compute it, so every row is written from front to back, and nothing is packed.
+// The matrix product where the sums are short, as of the gradient of a weight matrix over one token: an outer product.
+// To write C takes longer than to compute it, so each row of it is written once, from front to back, and nothing is packed.
 
 import { convert } from "./convert";
 import { packLineOf } from "./matmul-pack";
 import { F16, F32, madd } from "./simd";
 
-/** Longer sums take less time in blocks. */
+/** In blocks, sums of four take as long. */
 const longestShortSum: usize = 3;
 
 /** Whether `multiplyShortSums` takes sums of this length. */
@@ -15,8 +15,8 @@ export function isShortSum(inner: usize): bool {
 }
 
 /**
- * C [rows, columns] (+)= op(A) B with few rows in B, [inner, columns]; parameters as those of `multiplyRows`. `line` and
- * `decoded`: f32 [inner] and [inner, columns] of scratch.
+ * C [rows, columns] (+)= op(A) B with B [inner, columns]; the parameters are those of `multiplyRows`. `line`, `decoded`:
+ * scratch, f32 [inner] and [inner, columns].
  */
 export function multiplyShortSums(
   rows: usize,
@@ -55,7 +55,7 @@ export function multiplyShortSums(
   }
 }
 
-/** `next`: from one row of op(A) to the next, `stride`: from one of its elements to the next; `b` in f32. */
+/** The same. A in T; elements from one row of op(A) to the next: `next`, from one step of the sum to the next: `stride`. */
 function multiplyOf<T>(
   rows: usize,
   inner: usize,
@@ -74,13 +74,13 @@ function multiplyOf<T>(
 ): void {
   for (let row: usize = 0; row < rows; row++) {
     packLineOf<T>(a + row * next * sizeof<T>(), stride, inner, line, mean, rstd);
-    addRows(inner, columns, line, b, leadingB * 4, c, accumulate);
+    sumSteps(inner, columns, line, b, leadingB * 4, c, accumulate);
     c += rowBytes;
   }
 }
 
 /** y[columns] (+)= x[inner] B, all in f32, rows of B `rowBytes` apart. */
-function addRows(inner: usize, columns: usize, x: usize, b: usize, rowBytes: usize, y: usize, accumulate: bool): void {
+function sumSteps(inner: usize, columns: usize, x: usize, b: usize, rowBytes: usize, y: usize, accumulate: bool): void {
   if (inner == 1) {
     if (accumulate) sumRows(1, true, columns, x, b, rowBytes, y);
     else sumRows(1, false, columns, x, b, rowBytes, y);
@@ -93,7 +93,7 @@ function addRows(inner: usize, columns: usize, x: usize, b: usize, rowBytes: usi
   }
 }
 
-/** The same, inlined with constants as `inner` and `accumulate`, so that the loop is over columns alone. */
+/** The same, inlined with constants for `inner` and `accumulate`: the loop over columns decides nothing. */
 @inline
 function sumRows(
   inner: i32,
@@ -135,6 +135,7 @@ function sumRows(
   }
 }
 
+/** Four columns of it. */
 @inline
 function sumFour(
   inner: i32,

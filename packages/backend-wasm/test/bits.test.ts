@@ -36,6 +36,13 @@ const cases: StepSizes[] = Array.from({ length: 10 }, (_, n) => ({
   activation: activations[n % 4],
   layout: n % 2 === 0 ? "dense" : "compact",
 }));
+// Weights whose gradients are sums over a few tokens, in several tasks.
+for (const tokens of [2, 3]) {
+  cases.push({
+    ...{ tokens, hiddenSize: 262, intermediateSize: 1030, keysX: 300, keysY: 2, topK: 8 },
+    ...{ dtype: floatDTypes[tokens % 3], activation: "silu", layout: "compact" },
+  });
+}
 // Several blocks in every direction, and more tokens than the MLP takes at a time.
 cases.push(
   {

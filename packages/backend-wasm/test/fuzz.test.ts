@@ -26,39 +26,43 @@ describe.each([
     }
   }
 
-  it("linear", () =>
-    repeat(async () => {
-      const [rows, inner, columns] = [pair.pick(sizes), pair.pick(longSizes), pair.pick(longSizes)];
-      const half = pair.pick(floatDTypes);
-      const transposeA = pair.flag();
-      const accumulates = pair.flag();
-      const norm = (features: number) => ({
-        mean: pair.floats(features),
-        variance: pair.positive(features),
-        epsilon: 1e-5,
-      });
-      const output = pair.floats(rows * columns, accumulates ? "f32" : pair.pick(floatDTypes));
-      const dtypeA = pair.pick(["f32", half] as const);
-      const dtypeB = pair.pick(["f32", half] as const);
-      const transposeB = pair.flag();
-      pair.run("linear", {
-        rows,
-        inner,
-        columns,
-        a: pair.floats(rows * inner, dtypeA),
-        b: pair.floats(inner * columns, dtypeB),
-        output,
-        transposeA,
-        transposeB,
-        ...(accumulates && { accumulate: ["output"] }),
-        ...(!transposeA && pair.flag() && { inputNorm: norm(inner) }),
-        ...(!accumulates && pair.flag() && { outputNorm: norm(columns) }),
-      });
-      await pair.compare(
-        `[${rows}, ${inner}, ${columns}] ${dtypeA}${transposeA ? "^T" : ""} ${dtypeB}${transposeB ? "^T" : ""}`,
-        output,
-      );
-    }));
+  async function linear(rows: number, inner: number, columns: number): Promise<void> {
+    const half = pair.pick(floatDTypes);
+    const transposeA = pair.flag();
+    const accumulates = pair.flag();
+    const norm = (features: number) => ({
+      mean: pair.floats(features),
+      variance: pair.positive(features),
+      epsilon: 1e-5,
+    });
+    const output = pair.floats(rows * columns, accumulates ? "f32" : pair.pick(floatDTypes));
+    const dtypeA = pair.pick(["f32", half] as const);
+    const dtypeB = pair.pick(["f32", half] as const);
+    const transposeB = pair.flag();
+    pair.run("linear", {
+      rows,
+      inner,
+      columns,
+      a: pair.floats(rows * inner, dtypeA),
+      b: pair.floats(inner * columns, dtypeB),
+      output,
+      transposeA,
+      transposeB,
+      ...(accumulates && { accumulate: ["output"] }),
+      ...(!transposeA && pair.flag() && { inputNorm: norm(inner) }),
+      ...(!accumulates && pair.flag() && { outputNorm: norm(columns) }),
+    });
+    await pair.compare(
+      `[${rows}, ${inner}, ${columns}] ${dtypeA}${transposeA ? "^T" : ""} ${dtypeB}${transposeB ? "^T" : ""}`,
+      output,
+    );
+  }
+
+  it("linear", () => repeat(() => linear(pair.pick(sizes), pair.pick(longSizes), pair.pick(longSizes))));
+
+  it.each([0, 1, 2, 3, 4, 5])("linear, sums of %i", (inner) =>
+    repeat(() => linear(pair.pick([...longSizes, 2 * 528 + 2]), inner, pair.pick(sizes))),
+  );
 
   it.each([false, true])("more rows than are packed at a time, transposed: %s", async (transposeA) => {
     const [rows, inner, columns] = [2 * 528 + 2, 9, 11];

@@ -92,9 +92,7 @@ function hiddenStep(
   const products = gradOutput === undefined ? 2 : 3;
   const way = productWay(tokens, hiddenSize, true);
   const pack = (states: Matrix | undefined): number =>
-    states !== undefined && way === "blocks"
-      ? packRows(tokens, hiddenSize, states, hiddenSize, context)
-      : 0;
+    states !== undefined && way === "blocks" ? packRows(tokens, hiddenSize, states, hiddenSize, context) : 0;
   const [packed, packedGradOutput] = [pack(x), pack(gradOutput)];
   const blocks = productBlocks(way, tokens, hiddenSize, intermediateSize, products);
   const scratchBytes = context.sizes.mlpScratchBytes(blocks.rows, hiddenSize, blocks.columns, products) >>> 0;
