@@ -61,7 +61,7 @@ function work(
       control[REPORT + 2] = new Int32Array(memory.buffer, ids, wrong + 1)[wrong];
       Atomics.store(control, REPORTED, 1);
     }
-    const next = (step + 1) | 0;
+    let next = (step + 1) | 0;
     Atomics.store(control, COMPLETED, next);
     if (answer !== undefined) port.postMessage(answer.message, answer.transfer);
     answer = undefined;
@@ -70,6 +70,8 @@ function work(
       // The calling thread may have added a step in between; one of the two begins it.
       if (Atomics.load(control, PUBLISHED) === next || Atomics.compareExchange(control, BUSY, 0, 1) !== 0)
         return;
+      // By now others may have begun that step and finished it.
+      next = Atomics.load(control, COMPLETED);
     }
     begin(next);
   }
