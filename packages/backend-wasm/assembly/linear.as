@@ -26,7 +26,7 @@ export function linearScratchBytes(
  * `a`: [rows, inner], or [inner, rows] with `transposeA`; `b`: [inner, columns], or [columns, inner] with
  * `transposeB`; `c`, `addend`: [rows, columns]. `mean` and `rstd` f32 [inner], `outputMean` and `outputRstd` f32
  * [columns]. 0 stands for what is absent; there is no addend where C accumulates. `packed`: what `packRows` made of A, or
- * 0: then the rows, which must be few, are multiplied one by one. `blockRows`: all, or a multiple of 12.
+ * 0: then the rows are multiplied one by one; they or the sums must be few. `blockRows`: all, or a multiple of 12.
  */
 export function linear(
   rows: usize,
