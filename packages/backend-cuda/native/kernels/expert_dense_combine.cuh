@@ -1,8 +1,9 @@
 // Purpose: adds up what the shares of the experts gave (expert_dense_sum), and puts right what a mask cannot keep out.
 // Equation: output[t] = round(addend[t] + sum_s partials[t, s]); where that sum is not finite,
-//   output[t] = round(addend[t] + sum_j act(states[t] . down[ids[t, j]]) weights[t, j] up[ids[t, j]]) instead.
+//   output[t] = round(addend[t] + sum_j c_j up[ids[t, j]]) instead, with c_j = act(states[t] . down[ids[t, j]])
+//   weights[t, j], or given[t, j] where these are there.
 // Shapes: partials [tokens, shares, hidden] f32, overwritten; states, addend, output [tokens, hidden]; down, up [experts,
-//   hidden]; ids, weights [tokens, k]. Rows of states and tables are whole in vectors of 16 bytes.
+//   hidden]; ids, weights, given [tokens, k]. Rows of states and tables are whole in vectors of 16 bytes.
 // Parallelisation: a block per token, four columns to a thread. In the second case a warp per expert makes the inner
 //   products of 128 experts, then every thread its columns of their sum; the first share keeps it between the batches.
 // Why: the products multiply every row of `up` by the gate of every token, and 0 times what is not finite is NaN, which
@@ -21,7 +22,7 @@ constexpr int expert_dense_combine_threads = 128;
 template <typename T>
 __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
     expert_dense_combine(float* partials, const T* states, const T* down, const T* up, const int32_t* ids,
-                         const float* weights, FloatOr<T> addend, FloatOr<T> output, int hidden, int64_t num_experts,
+                         const float* weights, const float* given, FloatOr<T> addend, FloatOr<T> output, int hidden, int64_t num_experts,
                          int top_k, int shares, Activation activation) {
   constexpr int threads = expert_dense_combine_threads, vector = full_vector<T>;
   FM_SHARED float coefficients[threads];
@@ -41,6 +42,8 @@ __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
     output.store_four(at, values);
   };
 
+  // The addend must not be lost before it is known which sum it belongs to.
+  const bool in_place = addend.data == output.data;
   uint32_t largest = 0;
   for (int column = 4 * thread; column < hidden; column += 4 * threads) {
     float values[4];
@@ -53,9 +56,19 @@ __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
     }
 #pragma unroll
     for (int q = 0; q < 4; q++) largest = max(largest, __float_as_uint(values[q]) & 0x7fffffffu);
+    if (in_place) {
+      store_vector<4>(sums + column, values);
+    } else {
+      finish(column, values);
+    }
+  }
+  const bool is_finite = block_max<threads>(largest) < 0x7f800000u;
+  for (int column = 4 * thread; in_place && is_finite && column < hidden; column += 4 * threads) {
+    float values[4];
+    load_vector<4>(sums + column, values);
     finish(column, values);
   }
-  if (block_max<threads>(largest) < 0x7f800000u) return;
+  if (is_finite) return;
 
   for (int first = 0; first < top_k; first += threads) {
     const int count = min(threads, top_k - first);
@@ -67,7 +80,7 @@ __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
       // One that is none was counted by expert_tile_list.
       if (id < 0 || id >= num_experts) id = -1;
       float dot = 0;
-      for (int column = lane * vector; id >= 0 && column < hidden; column += 32 * vector) {
+      for (int column = lane * vector; !given && id >= 0 && column < hidden; column += 32 * vector) {
         float factors[vector];
         unpack_piece(load_piece<T, vector>(state + column), factors);
         dot = dot_piece(load_piece<T, vector>(down + id * static_cast<int64_t>(hidden) + column), factors, dot);
@@ -75,7 +88,7 @@ __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
       dot = warp_sum(dot);
       if (lane == 0) {
         chosen[n] = id;
-        coefficients[n] = activate(activation, dot) * weights[pair];
+        coefficients[n] = given ? given[pair] : activate(activation, dot) * weights[pair];
       }
     }
     __syncthreads();

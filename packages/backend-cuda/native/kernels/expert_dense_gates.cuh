@@ -13,18 +13,9 @@
 #include "device/activation.h"
 #include "kernels/expert_dense_tile.cuh"
 #include "kernels/expert_row.cuh"
+#include "kernels/expert_tile_list.cuh"
 
 namespace flash_moe {
-
-// Rows of gates are a few words longer, so that the lanes of a warp meet no bank twice.
-template <int SIZE>
-constexpr int gate_stride = SIZE + 8;
-
-template <typename Tile>
-constexpr size_t expert_dense_gates_shared_bytes =
-    Tile::shared_bytes > sizeof(float) * Tile::size * gate_stride<Tile::size>
-        ? Tile::shared_bytes
-        : sizeof(float) * Tile::size * gate_stride<Tile::size>;
 
 // 0 for the gate of an expert that was not chosen.
 FM_DEVICE float gated_or_zero(float activated, float gate) {
@@ -45,9 +36,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   Tile tile;
   tile.make(memory, states, first_row, down, first_column, 0, states.width);
 
-  // [size, gate_stride]: first the gates, then the inner products.
+  // [size, cell_stride]: first the gates, then the inner products.
   float* const cells = reinterpret_cast<float*>(memory);
-  constexpr int width = gate_stride<size>;
+  constexpr int width = cell_stride<size>;
   const int thread = static_cast<int>(threadIdx.x);
   // Others may still be reading the operands.
   __syncthreads();
@@ -59,10 +50,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   uint32_t count = 0;
   const uint32_t base = static_cast<uint32_t>(first_expert + first_column);
   if (thread < size && first_row + thread < tokens) {
-    const int64_t token = first_row + thread;
-    const uint32_t* const range = offsets + token * (tiles + 1) + base / size;
-    entries = list + token * top_k + range[0];
-    count = range[1] - range[0];
+    const TileEntries own(list, offsets, first_row + thread, base / size, tiles, top_k);
+    entries = own.first;
+    count = own.count;
   }
   float* const row_cells = cells + thread * width;
 #pragma unroll 1

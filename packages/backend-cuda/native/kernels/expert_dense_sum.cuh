@@ -1,16 +1,18 @@
 // Purpose: what a chunk of experts gives to the output of all tokens.
 // Equation: partials[t, s] (+)= factors[t] * sum_e gated[t, e] up[e], over the s-th share of the chunk's experts.
-// Shapes: gated [tokens, stride], up [experts, hidden], partials [tokens, shares, hidden] f32.
+// Shapes: gated [tokens, stride], up [experts, hidden], partials [tokens, shares, hidden] f32. In PARTS = 3 of bf16:
+//   gated [tokens, shares, 3, share_experts] (expert_dense_parts.cuh), for the gradient of the hidden states.
 // Parallelisation: a block per share and tile of Tile::size tokens by so many columns.
 // Why: shares keep a device busy that has more multiprocessors than the output has tiles. Chunks follow each other in
 //   launches and add in f32; expert_combine adds the shares in order and rounds once.
 #pragma once
 
+#include "kernels/expert_dense_parts.cuh"
 #include "kernels/expert_dense_tile.cuh"
 
 namespace flash_moe {
 
-template <typename Tile>
+template <typename Tile, int PARTS>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     expert_dense_sum(typename Tile::Operand gated, typename Tile::Operand up, const float* factors, float* partials,
                      int64_t shares, int64_t share_experts, bool accumulate) {
@@ -25,7 +27,16 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   const int64_t begin = min(share * share_experts, experts);
   const int64_t end = min(begin + share_experts, experts);
   Tile tile;
-  tile.make(memory, gated, first_row, up, first_column, begin, end);
+  if constexpr (PARTS == 1) {
+    tile.make(memory, gated, first_row, up, first_column, begin, end);
+  } else {
+    using T = typename Tile::Element;
+    const int64_t width = PARTS * share_experts;
+    const Matrix<T> own{gated.data + share * width, tokens, width, gated.stride, true};
+    const RepeatedRows<T> rows{up.data + begin * hidden, static_cast<int>(share_experts), static_cast<int>(end - begin),
+                               static_cast<int>(hidden), static_cast<int>(hidden), 0, true};
+    tile.run(memory, own, first_row, rows, first_column, 0, begin < end ? width : 0);
+  }
   tile.each_four(memory, [&](int row, int column, const float(&four)[4]) {
     const int64_t token = first_row + row;
     // hidden is a multiple of four: rows are whole in 16 bytes.

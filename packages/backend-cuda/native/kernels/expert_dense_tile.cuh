@@ -14,6 +14,16 @@
 
 namespace flash_moe {
 
+// Of a tile's sums in shared memory: rows are a few words longer, so that the lanes of a warp meet no bank twice.
+template <int SIZE>
+constexpr int cell_stride = SIZE + 8;
+
+// What a kernel takes that has first the product and then its sums there.
+template <typename Tile>
+constexpr size_t shared_bytes_with_cells = Tile::shared_bytes > sizeof(float) * Tile::size * cell_stride<Tile::size>
+                                               ? Tile::shared_bytes
+                                               : sizeof(float) * Tile::size * cell_stride<Tile::size>;
+
 // Product: TileProduct or TileProductWgmma.
 template <typename Product>
 struct ExpertTile : Product {

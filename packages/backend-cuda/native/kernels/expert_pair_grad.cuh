@@ -15,14 +15,15 @@ __global__ void __launch_bounds__(256)
                      int64_t num_experts, Activation activation, bool accumulate) {
   const int64_t pair = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (pair >= pairs) return;
-  const float dot = a[pair];
-  const float gradient = q[pair];
+  const bool present = ids[pair] >= 0 && ids[pair] < num_experts;
+  // What is no expert may have no inner products.
+  const float dot = present ? a[pair] : 0.0f;
+  const float gradient = present ? q[pair] : 0.0f;
   const float weight = weights[pair];
   const float activated = activate(activation, dot);
   a[pair] = activated * weight;
   q[pair] = weight * activation_slope(activation, dot) * gradient;
   if (grad_weights) {
-    const bool present = ids[pair] >= 0 && ids[pair] < num_experts;
     const float own = present ? activated * gradient : 0.0f;
     grad_weights[pair] = accumulate ? grad_weights[pair] + own : own;
   }

@@ -1,6 +1,7 @@
 // Purpose: each token's experts by tiles of experts, so that a tile of a dense product finds its gates.
 // Equation: list[t, offsets[t, i] .. offsets[t, i + 1]) = (id, gate) of the slots j of t with ids[t, j] / tile = i, in
-//   the order of j; gate = weights[t, j] * scale, factors[t] = 1 / scale with scale a power of two.
+//   the order of j; gate = weights[t, j] * scale, factors[t] = 1 / scale with scale a power of two. Without weights:
+//   (id, j), and factors of 1.
 // Shapes: ids, weights and list [tokens, k], offsets [tokens, tiles + 1], factors [tokens].
 // Parallelisation: a block of 128 threads per token; a stable counting sort in shared memory, as in sort_place: every
 //   warp counts its quarter of the slots, the counts become places, 32 slots are placed at a time.
@@ -16,6 +17,19 @@ namespace flash_moe {
 constexpr int expert_tile_list_threads = 128;
 constexpr int expert_tile_list_warps = expert_tile_list_threads / 32;
 
+// What the list of a token has for one tile of experts.
+struct TileEntries {
+  const uint2* first;
+  uint32_t count;
+
+  FM_DEVICE TileEntries(const uint2* list, const uint32_t* offsets, int64_t token, int64_t tile, int64_t tiles,
+                        int64_t top_k) {
+    const uint32_t* const range = offsets + token * (tiles + 1) + tile;
+    first = list + token * top_k + range[0];
+    count = range[1] - range[0];
+  }
+};
+
 template <bool SCALED>
 __global__ void __launch_bounds__(expert_tile_list_threads)
     expert_tile_list(const int32_t* ids, const float* weights, uint2* list, uint32_t* offsets, float* factors,
@@ -27,7 +41,7 @@ __global__ void __launch_bounds__(expert_tile_list_threads)
   const int warp = thread / 32, lane = thread % 32;
   const int64_t token = blockIdx.x;
   const int32_t* const own_ids = ids + token * top_k;
-  const float* const own_weights = weights + token * top_k;
+  const float* const own_weights = weights ? weights + token * top_k : nullptr;
   uint32_t* const own_places = places + static_cast<int64_t>(warp) * tiles;
   for (int i = lane; i < tiles; i += 32) own_places[i] = 0;
   __syncwarp();
@@ -43,9 +57,11 @@ __global__ void __launch_bounds__(expert_tile_list_threads)
       continue;
     }
     atomicAdd(&own_places[id / tile], 1u);
-    // Not the sign; what is not finite does not decide the scale.
-    const uint32_t magnitude = __float_as_uint(own_weights[j]) & 0x7fffffffu;
-    if (magnitude < 0x7f800000u) largest = max(largest, magnitude);
+    if (SCALED) {
+      // Not the sign; what is not finite does not decide the scale.
+      const uint32_t magnitude = __float_as_uint(own_weights[j]) & 0x7fffffffu;
+      if (magnitude < 0x7f800000u) largest = max(largest, magnitude);
+    }
   }
   float scale = 1, factor = 1;
   if (SCALED) {
@@ -107,7 +123,8 @@ __global__ void __launch_bounds__(expert_tile_list_threads)
     if (present) at = own_places[tile_of_id];
     __syncwarp();
     if (present) {
-      own_list[at + earlier] = make_uint2(static_cast<uint32_t>(id), __float_as_uint(own_weights[j] * scale));
+      const uint32_t second = own_weights ? __float_as_uint(own_weights[j] * scale) : static_cast<uint32_t>(j);
+      own_list[at + earlier] = make_uint2(static_cast<uint32_t>(id), second);
       if (earlier == 0) own_places[tile_of_id] = at + static_cast<uint32_t>(__popc(same));
     }
     __syncwarp();

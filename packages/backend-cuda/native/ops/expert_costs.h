@@ -85,6 +85,18 @@ inline int best_dots_slices(const DeviceRates& rates, const ExpertSizes& sizes, 
   return best;
 }
 
+// The gradient of `tables` tables of `rows` rows by gathers: the pairs are sorted by expert, then the row of a token is
+// read for each; all rows are written in f32, and read before where they are added to.
+inline double table_grad_seconds(const DeviceRates& rates, const ExpertSizes& sizes, int tables, double rows,
+                                 bool accumulate) {
+  if (tables == 0) return 0;
+  const ExpertSizes states{sizes.tokens, sizes.hidden, sizes.tokens, sizes.pairs, sizes.element_bytes};
+  const double written = (accumulate ? 2 : 1) * rows * sizes.hidden * 4 / rates.memory;
+  const double each = gather_seconds(rates, states, sizes.row_bytes()) + written + 2 * rates.launch;
+  // Two digits; a pass reads and writes 8 bytes a pair, in five launches, and four more find each expert's pairs.
+  return tables * each + sizes.pairs * 80 / rates.memory + 14 * rates.launch;
+}
+
 // A matrix product in tiles, of which the device makes as many at a time as it has multiprocessors.
 inline double product_seconds(const DeviceRates& rates, double rate, double rows, double columns, double inner,
                               double tile) {

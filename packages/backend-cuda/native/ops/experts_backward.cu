@@ -1,8 +1,13 @@
 #include "ops/experts_backward.h"
 
+#include <cmath>
+#include <limits>
+
 #include "kernels/expert_pair_grad.cuh"
 #include "kernels/expert_table_combine.cuh"
 #include "kernels/expert_table_grad.cuh"
+#include "ops/expert_costs.h"
+#include "ops/expert_dense_backward.h"
 #include "ops/expert_major.h"
 #include "ops/expert_passes.h"
 #include "ops/expert_storage.h"
@@ -97,13 +102,8 @@ void table_gradients(Context& context, const ExpertsBackwardCall& call, const fl
   table_gradient(context, call, order, of_up, call.grad_output, call.grad_up, partials.as<float>());
 }
 
-}  // namespace
-
-size_t experts_backward_scratch_bytes(const DeviceLimits&, const ExpertsBackwardCall& call) {
+size_t table_gradients_scratch_bytes(const ExpertsBackwardCall& call) {
   const int64_t pairs = call.tokens * call.top_k;
-  if (pairs == 0) return 0;
-  const auto dots = static_cast<size_t>(pairs) * 8;
-  if (!has_table_gradients(call)) return dots;
   const auto list = static_cast<size_t>(pairs) * sizeof(uint2);
   const bool ranked = !row_per_expert(call);
   const size_t segments = static_cast<size_t>(table_rows(call)) *
@@ -112,10 +112,83 @@ size_t experts_backward_scratch_bytes(const DeviceLimits&, const ExpertsBackward
   const size_t after = places + segments +
                        std::max(ranked ? scan_scratch_bytes(pairs) : 0,
                                 static_cast<size_t>(cut_windows(pairs) * call.hidden_size) * 4);
-  return dots + list + std::max(sort_scratch_bytes(pairs, call.num_experts), after);
+  return list + std::max(sort_scratch_bytes(pairs, call.num_experts), after);
 }
 
-void experts_backward(Context& context, const ExpertsBackwardCall& call) {
+// Of both ways: the gradients of the weights, and what the rows are multiplied by, in place of their inner products.
+void pair_gradients(Context& context, const ExpertsBackwardCall& call, float* of_up, float* of_down) {
+  const int64_t pairs = call.tokens * call.top_k;
+  launch(context, "expert_pair_grad", expert_pair_grad, ceil_div(pairs, 256), 256, 0, of_up, of_down,
+         call.weights.as<float>(), call.ids.as<int32_t>(), call.grad_weights.as<float>(), pairs, call.num_experts,
+         call.activation, call.accumulate_weights);
+}
+
+void gather_backward(Context& context, const ExpertsBackwardCall& call, float* of_up, float* of_down) {
+  const ColumnSlices slices = choose_slices(context.limits(), call);
+  expert_dots_pass(context, call, slices, call.hidden_states, call.down, of_up, true);
+  expert_dots_pass(context, call, slices, call.grad_output, call.up, of_down, false);
+  pair_gradients(context, call, of_up, of_down);
+  if (!call.grad_hidden_states) return;
+  const Buffer addend = call.accumulate_hidden_states ? call.grad_hidden_states : Buffer{};
+  expert_rows_sum_pass(context, call, slices, {call.down, of_down, nullptr, addend, call.grad_hidden_states});
+}
+
+void dense_backward(Context& context, const ExpertsBackwardCall& call, float* of_up, float* of_down) {
+  DenseBackward dense(context, call);
+  dense.dots(of_up, of_down);
+  pair_gradients(context, call, of_up, of_down);
+  dense.sums(of_up, of_down);
+}
+
+const char* name_of(ExpertsBackwardStrategy strategy) {
+  return experts_backward_strategy_names[static_cast<int>(strategy)];
+}
+
+double gather_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call) {
+  const DeviceRates rates(limits);
+  const ExpertSizes sizes = expert_sizes(call);
+  double seconds = 2 * dots_seconds(rates, sizes, best_dots_slices(rates, sizes, 8 * 16));
+  if (call.grad_hidden_states) {
+    seconds += std::min(rows_sum_seconds(rates, sizes, 8 * 16), rows_sum_seconds(rates, sizes, 16 * 16));
+  }
+  if (call.layout != TableLayout::dense) return seconds;
+  const int tables = (call.grad_down ? 1 : 0) + (call.grad_up ? 1 : 0);
+  const double rows = row_per_expert(call) ? sizes.experts : sizes.distinct();
+  return seconds + table_grad_seconds(rates, sizes, tables, rows, call.accumulate_tables);
+}
+
+}  // namespace
+
+double experts_backward_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call,
+                                ExpertsBackwardStrategy strategy) {
+  if (strategy == ExpertsBackwardStrategy::gather) return gather_seconds(limits, call);
+  return can_be_dense(limits, call) ? dense_seconds(limits, call) : std::numeric_limits<double>::infinity();
+}
+
+ExpertsBackwardStrategy choose_experts_backward_strategy(const DeviceLimits& limits, const ExpertsBackwardCall& call) {
+  const double dense = experts_backward_seconds(limits, call, ExpertsBackwardStrategy::dense);
+  const std::string& tuned = limits.tuning.experts_backward;
+  if (tuned == name_of(ExpertsBackwardStrategy::dense) && std::isinf(dense)) {
+    throw Failure("UNSUPPORTED", "tuning asks for the experts' backward to be dense, which this call cannot be");
+  }
+  const bool is_dense = tuned.empty()
+                            ? dense < experts_backward_seconds(limits, call, ExpertsBackwardStrategy::gather)
+                            : tuned == name_of(ExpertsBackwardStrategy::dense);
+  return is_dense ? ExpertsBackwardStrategy::dense : ExpertsBackwardStrategy::gather;
+}
+
+size_t experts_backward_scratch_bytes(const DeviceLimits& limits, const ExpertsBackwardCall& call,
+                                      ExpertsBackwardStrategy strategy) {
+  const int64_t pairs = call.tokens * call.top_k;
+  if (pairs == 0) return 0;
+  const auto dots = static_cast<size_t>(pairs) * 8;
+  const bool dense = strategy == ExpertsBackwardStrategy::dense;
+  const bool gathers_tables = has_table_gradients(call) && !(dense && call.layout == TableLayout::dense);
+  return dots + std::max(dense ? dense_scratch_bytes(limits, call) : 0,
+                         gathers_tables ? table_gradients_scratch_bytes(call) : 0);
+}
+
+void experts_backward_by(Context& context, const ExpertsBackwardCall& call, ExpertsBackwardStrategy strategy) {
   const int64_t pairs = call.tokens * call.top_k;
   if (pairs == 0) {
     if (call.layout == TableLayout::compact) clear(context, call.used_count, 1);
@@ -124,20 +197,27 @@ void experts_backward(Context& context, const ExpertsBackwardCall& call) {
     clear(context, call.grad_up, call.num_experts * call.hidden_size);
     return;
   }
-  const Scratch of_up(context, static_cast<size_t>(pairs) * 4, "inner products with down");
-  const Scratch of_down(context, static_cast<size_t>(pairs) * 4, "inner products with up");
-  const ColumnSlices slices = choose_slices(context.limits(), call);
-  expert_dots_pass(context, call, slices, call.hidden_states, call.down, of_up.as<float>(), true);
-  expert_dots_pass(context, call, slices, call.grad_output, call.up, of_down.as<float>(), false);
-  launch(context, "expert_pair_grad", expert_pair_grad, ceil_div(pairs, 256), 256, 0, of_up.as<float>(),
-         of_down.as<float>(), call.weights.as<float>(), call.ids.as<int32_t>(), call.grad_weights.as<float>(), pairs,
-         call.num_experts, call.activation, call.accumulate_weights);
-  if (call.grad_hidden_states) {
-    const Buffer addend = call.accumulate_hidden_states ? call.grad_hidden_states : Buffer{};
-    expert_rows_sum_pass(context, call, slices,
-                         {call.down, of_down.as<float>(), nullptr, addend, call.grad_hidden_states});
+  const Scratch up_scratch(context, static_cast<size_t>(pairs) * 4, "inner products with down");
+  const Scratch down_scratch(context, static_cast<size_t>(pairs) * 4, "inner products with up");
+  auto* const of_up = up_scratch.as<float>();
+  auto* const of_down = down_scratch.as<float>();
+  const bool dense = strategy == ExpertsBackwardStrategy::dense;
+  if (dense) {
+    dense_backward(context, call, of_up, of_down);
+  } else {
+    gather_backward(context, call, of_up, of_down);
   }
-  if (has_table_gradients(call)) table_gradients(context, call, of_up.as<float>(), of_down.as<float>());
+  if (!has_table_gradients(call) || (dense && call.layout == TableLayout::dense)) return;
+  table_gradients(context, call, of_up, of_down);
+}
+
+void experts_backward(Context& context, const ExpertsBackwardCall& call) {
+  if (context.explains()) {
+    for (const auto strategy : {ExpertsBackwardStrategy::gather, ExpertsBackwardStrategy::dense}) {
+      context.expect(name_of(strategy), experts_backward_seconds(context.limits(), call, strategy));
+    }
+  }
+  experts_backward_by(context, call, choose_experts_backward_strategy(context.limits(), call));
 }
 
 }  // namespace flash_moe

@@ -7,9 +7,9 @@ namespace flash_moe {
 
 // Empty or 0: as the model says.
 struct Tuning {
-  // Ways by their names: of ExpertsStrategy; of Tiles; "rows" or "tiles" for products by a transposed matrix; "bisect".
-  std::string experts, tiles, products, router;
-  // ColumnSlices; blocks to a token of expert_forward; side of a tile and experts of a chunk of the dense way; pieces of
+  // Ways by their names: of ExpertsStrategy; of ExpertsBackwardStrategy; of Tiles; "rows" or "tiles" for products by a transposed matrix; "bisect".
+  std::string experts, experts_backward, tiles, products, router;
+  // ColumnSlices; blocks to a token of expert_forward; side of a tile and experts of a chunk of the dense ways; pieces of
   // an inner sum.
   double dots_slices = 0, dots_lanes = 0, sum_lanes = 0, splits = 0, dense_tile = 0, dense_chunk = 0, pieces = 0;
   // DeviceRates, in its units; the share of the L2 cache that a table can count on.

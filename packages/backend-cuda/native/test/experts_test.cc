@@ -24,6 +24,8 @@ struct Size {
 
 const char* const dtype_names[] = {"f32", "f16", "bf16"};
 const char* const strategy_names[] = {"fused", "sliced", "dense"};
+const char* const backward_names[] = {"gathered", "as products"};
+using Backward = ExpertsBackwardStrategy;
 
 std::string name_of(const Size& s, DType dtype) {
   return std::string(dtype_names[static_cast<int>(dtype)]) + ", T " + std::to_string(s.tokens) + ", H " +
@@ -47,6 +49,8 @@ double activated(Activation kind, double x) {
 double slope(Activation kind, double x) {
   if (kind == Activation::relu) return x > 0 ? 1 : 0;
   const double step = 1e-5;
+  // At infinity too.
+  if (std::fabs(x) > 30) return x < 0 ? 0 : 1;
   return (activated(kind, x + step) - activated(kind, x - step)) / (2 * step);
 }
 
@@ -193,7 +197,8 @@ struct BackwardCase {
   bool down, up, hidden, weights;
 };
 
-void test_backward(TestContext& context, const Problem& p, const BackwardCase& which) {
+// Both ways have to meet one tolerance: that of sums in f32.
+void test_backward(TestContext& context, const Problem& p, const BackwardCase& which, Backward strategy) {
   if (!taken(5)) return;
   const Size& s = p.size;
   const int64_t pairs = s.tokens * s.top_k, states = s.tokens * s.hidden;
@@ -201,7 +206,8 @@ void test_backward(TestContext& context, const Problem& p, const BackwardCase& w
   const int64_t rows = compact ? std::min(pairs, s.experts) : s.experts;
   const Device device(p);
   const std::string name = name_of(s, p.dtype) + (compact ? ", compact" : tables ? ", dense" : ", no tables") +
-                           (which.accumulate ? ", accumulated" : "");
+                           (which.accumulate ? ", accumulated" : "") + ", " +
+                           backward_names[static_cast<int>(strategy)];
   std::vector<double> hidden(static_cast<size_t>(states), which.accumulate ? 0.5 : 0.0);
   std::vector<double> weights(static_cast<size_t>(pairs), which.accumulate ? 0.5 : 0.0);
   std::map<int64_t, std::vector<double>> down, up;
@@ -262,9 +268,9 @@ void test_backward(TestContext& context, const Problem& p, const BackwardCase& w
     call.accumulate_tables = add_tables;
     TestContext own;
     own.change_limits() = context.limits();
-    experts_backward(own, call);
+    experts_backward_by(own, call, strategy);
     expect(own.take_id_errors() == p.errors, name + ": ids out of range are counted once");
-    expect(own.peak_scratch_bytes() == experts_backward_scratch_bytes(own.limits(), call),
+    expect(own.peak_scratch_bytes() == experts_backward_scratch_bytes(own.limits(), call, strategy),
            name + ": scratch is as announced");
 
     const double relative = 2e-5;
@@ -346,7 +352,9 @@ void test_devices(std::mt19937_64& random) {
         const Problem p(random, size, dtype, Activation::silu);
         for (ExpertsStrategy strategy : {ExpertsStrategy::fused, ExpertsStrategy::sliced, ExpertsStrategy::dense})
           test_forward(context, p, strategy, dtype, true);
-        test_backward(context, p, {TableLayout::dense, false, true, true, true, true});
+        const BackwardCase all{TableLayout::dense, false, true, true, true, true};
+        test_backward(context, p, all, Backward::gather);
+        if (dtype == DType::bf16) test_backward(context, p, all, Backward::dense);
       }
     }
   }
@@ -357,6 +365,7 @@ void test_devices(std::mt19937_64& random) {
     context.change_limits() = {1, 1 << 20, 227 << 10, 90};
     const Problem p(random, {130, 136, 150, 12, Ids::duplicates}, dtype, Activation::gelu_tanh);
     test_forward(context, p, ExpertsStrategy::dense, DType::f32, true);
+    if (dtype == DType::bf16) test_backward(context, p, {TableLayout::dense, true, true, true, true, true}, Backward::dense);
   }
   unsetenv("FLASH_MOE_WGMMA");
   // Several chunks of experts and shares of a chunk, with a last chunk that is shorter than one share.
@@ -366,6 +375,8 @@ void test_devices(std::mt19937_64& random) {
     const Problem p(random, {2, 16, 1100, 64}, dtype, Activation::gelu);
     test_forward(context, p, ExpertsStrategy::dense, DType::f32, true);
   }
+  const Problem p(random, {3, 16, 2200, 64, Ids::duplicates}, DType::bf16, Activation::gelu);
+  test_backward(context, p, {TableLayout::dense, false, true, true, true, true}, Backward::dense);
 }
 
 // A weight of a softmax over many experts is below what f16 can hold.
@@ -423,6 +434,23 @@ void test_not_finite(std::mt19937_64& random, size_t l2_bytes, DType dtype, bool
     test_forward(context, p, strategy, DType::f32, true);
     test_forward(context, p, strategy, dtype, false);
   }
+  if (!in_up) {
+    // Of the gradients, `down` is what spoils products, and so are tokens and what arrives for them.
+    p.d[0] = not_a_number;
+    p.d[6 * hidden + 47] = -infinity;
+  }
+  for (const bool accumulate : {false, true}) {
+    const BackwardCase which{TableLayout::dense, accumulate, true, true, true, true};
+    test_backward(context, p, which, Backward::gather);
+    if (dtype == DType::bf16) test_backward(context, p, which, Backward::dense);
+  }
+}
+
+// More tokens than go through the chunks at once, so that the tables' gradients are added to.
+void test_many_tokens(TestContext& context, std::mt19937_64& random) {
+  const Problem p(random, {2100, 8, 20, 5, Ids::hot}, DType::bf16, Activation::silu);
+  for (const bool accumulate : {false, true})
+    test_backward(context, p, {TableLayout::dense, accumulate, true, true, true, true}, Backward::dense);
 }
 
 void test_backwards(TestContext& context, std::mt19937_64& random) {
@@ -455,7 +483,10 @@ void test_backwards(TestContext& context, std::mt19937_64& random) {
       for (size_t n = 0; n < std::size(cases); n++) {
         const BackwardCase& which = cases[n];
         if (many ? dtype == DType::bf16 && !which.accumulate && which.weights : (n + turn) % 3 == 0)
-          test_backward(context, p, which);
+          test_backward(context, p, which, Backward::gather);
+        // Products of very many experts take long here; chunks and tiles of fewer are the same.
+        if (dtype == DType::bf16 && size.hidden % 8 == 0 && size.experts < 1000)
+          test_backward(context, p, which, Backward::dense);
       }
     }
   }
@@ -479,6 +510,23 @@ void test_choice() {
   expect(chosen(1024, 1024, 102400, 4096, DType::bf16) == ExpertsStrategy::dense, "many experts per token are dense");
   expect(chosen(16, 1024, 102400, 1250, DType::bf16) == ExpertsStrategy::fused, "few tokens are not dense");
   expect(chosen(1024, 1023, 102400, 4096, DType::bf16) == ExpertsStrategy::sliced, "odd rows are sliced");
+
+  const auto backward = [&](int64_t hidden, int64_t experts, int64_t top_k, DType dtype) {
+    ExpertsBackwardCall call{};
+    call.tokens = 1024;
+    call.hidden_size = hidden;
+    call.num_experts = experts;
+    call.top_k = top_k;
+    call.hidden_states.dtype = call.down.dtype = call.up.dtype = call.grad_output.dtype = dtype;
+    call.layout = TableLayout::dense;
+    call.grad_hidden_states.present = call.grad_down.present = call.grad_up.present = true;
+    return choose_experts_backward_strategy(limits, call);
+  };
+  expect(backward(1024, 102400, 512, DType::bf16) == Backward::gather, "few experts per token are gathered");
+  expect(backward(1024, 102400, 4096, DType::bf16) == Backward::dense, "many experts per token are products");
+  expect(backward(1024, 1024, 32, DType::bf16) == Backward::dense, "and of few experts");
+  expect(backward(1023, 102400, 4096, DType::bf16) == Backward::gather, "odd rows are gathered");
+  expect(backward(1024, 102400, 4096, DType::f16) == Backward::gather, "f16 is gathered");
 }
 
 }  // namespace
@@ -496,6 +544,7 @@ int main() {
     for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
       for (const bool in_up : {false, true}) test_not_finite(random, l2_bytes, dtype, in_up);
   test_devices(random);
+  test_many_tokens(context, random);
   test_backwards(context, random);
   std::puts("experts: ok");
   return 0;
