@@ -67,7 +67,26 @@ describe("a backend that is tuned", () => {
         weights: weights.buffer,
         output: output.buffer,
       });
-    return { backend, forward, output };
+    const outputs = {
+      gradHiddenStates: backend.zeros([40, 256], "f32"),
+      gradWeights: backend.zeros([40, 8], "f32"),
+      down: backend.zeros([64, 256], "f32"),
+      up: backend.zeros([64, 256], "f32"),
+    };
+    const backward = () =>
+      backend.ops.expertsBackward({
+        ...size,
+        hiddenStates: states.buffer,
+        down: down.buffer,
+        up: up.buffer,
+        ids: ids.buffer,
+        weights: weights.buffer,
+        gradOutput: states.buffer,
+        gradHiddenStates: outputs.gradHiddenStates.buffer,
+        gradWeights: outputs.gradWeights.buffer,
+        gradTables: { layout: "dense", down: outputs.down.buffer, up: outputs.up.buffer },
+      });
+    return { backend, forward, output, backward, outputs };
   }
 
   it("goes the way that is asked for, with the same result, until it is no longer asked", async () => {
@@ -99,6 +118,30 @@ describe("a backend that is tuned", () => {
     await backend.dispose();
   });
 
+  it("goes backward the way that is asked for, with the same gradients to f32's accuracy", async () => {
+    const { backend, backward, outputs } = await experts();
+    const kernelsOf = async () => (await timeKernels(backend, backward)).map(({ kernel }) => kernel);
+    const read = () => Promise.all(Object.values(outputs).map((output) => output.read()));
+    tune(backend, "experts_backward=gathered");
+    expect(await kernelsOf()).toContain("expert_table_grad");
+    const expected = await read();
+    for (const tile of [64, 128]) {
+      tune(backend, `experts_backward=dense dense_tile=${tile}`);
+      const kernels = await kernelsOf();
+      expect(kernels).toEqual(expect.arrayContaining(["expert_dense_dots", "expert_dense_table_grad"]));
+      expect(kernels).not.toContain("expert_table_grad");
+      for (const [n, found] of (await read()).entries()) {
+        const largest = Math.max(...expected[n].map(Math.abs));
+        expect(largest).toBeGreaterThan(0);
+        for (const [i, value] of found.entries())
+          expect(Math.abs(value - expected[n][i])).toBeLessThan(2 ** -18 * largest);
+      }
+    }
+    const expectations = await expectedTimes(backend, backward);
+    expect(expectations.map(({ way }) => way)).toEqual(["gathered", "dense"]);
+    await backend.dispose();
+  });
+
   it("tells what each way is expected to take, by the rates that it is given", async () => {
     const { backend, forward } = await experts();
     const expected = async () =>
@@ -113,7 +156,7 @@ describe("a backend that is tuned", () => {
 
   it("refuses what is no way, and an op what it cannot be", async () => {
     const { backend } = await experts();
-    for (const text of ["experts=quick", "expert=fused", "dense_chunk=-1", "pieces=", "tiles"]) {
+    for (const text of ["experts=quick", "experts_backward=fused", "expert=fused", "dense_chunk=-1", "pieces=", "tiles"]) {
       expect(() => tune(backend, text)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
     }
     tune(backend, "experts=fused");
@@ -132,6 +175,23 @@ describe("a backend that is tuned", () => {
         ids: backend.alloc("i32", 1),
         weights: floats(1),
         output: floats(3),
+      }),
+    ).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
+    tune(backend, "experts_backward=dense");
+    expect(() =>
+      backend.ops.expertsBackward({
+        tokens: 1,
+        hiddenSize: 4,
+        numExperts: 2,
+        topK: 1,
+        activation: "silu",
+        hiddenStates: floats(4),
+        down: floats(8),
+        up: floats(8),
+        ids: backend.alloc("i32", 1),
+        weights: floats(1),
+        gradOutput: floats(4),
+        gradHiddenStates: floats(4),
       }),
     ).toThrow(expect.objectContaining({ code: "UNSUPPORTED" }));
     await backend.dispose();

@@ -75,21 +75,24 @@ double dense_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call
   const double blocks = std::ceil(sizes.tokens / static_cast<double>(plan.tokens));
   const double chunks = std::ceil(sizes.experts / static_cast<double>(plan.chunk));
   const double tokens = static_cast<double>(plan.tokens), chunk = static_cast<double>(plan.chunk);
-  const double tile = static_cast<double>(plan.tile), shares = static_cast<double>(plan.shares);
-  const double dots = product_seconds(rates, rates.tensor, sizes.tokens, 2 * sizes.experts, sizes.hidden, tile);
+  // A product, or what it reads of a table or writes for one if that takes longer.
+  const auto product = [&](double rows, double columns, double inner, double table_bytes) {
+    return std::max(
+        product_seconds(rates, rates.tensor, rows, columns, inner, static_cast<double>(plan.tile)),
+        table_bytes / rates.memory);
+  };
   double of_chunk = 0;
-  if (wanted.matrices() > 0) {
-    of_chunk += wanted.matrices() * tokens * chunk * 2 * parts / rates.cache + rates.launch;
-  }
+  if (wanted.matrices() > 0) of_chunk += wanted.matrices() * tokens * chunk * 2 * parts / rates.cache + rates.launch;
   if (wanted.states) {
-    of_chunk += product_seconds(rates, rates.tensor, tokens, shares * sizes.hidden,
-                                static_cast<double>(parts * plan.share_experts), tile);
+    of_chunk += product(tokens, static_cast<double>(plan.shares) * sizes.hidden,
+                        static_cast<double>(parts * plan.share_experts), chunk * sizes.row_bytes());
   }
+  const double written = (call.accumulate_tables || blocks > 1 ? 2 : 1) * chunk * sizes.hidden * 4;
   const int tables = (wanted.down ? 1 : 0) + (wanted.up ? 1 : 0);
-  of_chunk += tables * (product_seconds(rates, rates.tensor, chunk, sizes.hidden, parts * tokens, tile) +
-                        rates.launch);
-  return DenseList::seconds(rates, sizes) + dots + blocks * chunks * of_chunk +
-         (wanted.states ? blocks * rates.launch : 0);
+  of_chunk += tables * (product(chunk, sizes.hidden, parts * tokens, written) + rates.launch);
+  return DenseList::seconds(rates, sizes) +
+         product(sizes.tokens, 2 * sizes.experts, sizes.hidden, 2 * sizes.experts * sizes.row_bytes()) +
+         blocks * (chunks * of_chunk + (wanted.states ? rates.launch : 0));
 }
 
 size_t dense_scratch_bytes(const DeviceLimits& limits, const ExpertsBackwardCall& call) {

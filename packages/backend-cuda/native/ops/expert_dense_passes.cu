@@ -13,8 +13,13 @@ DensePlan::DensePlan(const DeviceLimits& limits, const ExpertsShape& shape, int6
   const bool is_f32 = shape.down.dtype == DType::f32;
   const int64_t processors = limits.multiprocessors;
   tokens = std::max<int64_t>(1, std::min<int64_t>(shape.tokens, is_f32 ? 1024 : 2048));
+  constexpr int64_t most_shares = 8;
+  const auto can_share = [&](int64_t experts, int64_t size) {
+    return std::max<int64_t>(1, std::min(most_shares, experts / (4 * size)));
+  };
   const auto tiles_of = [&](int64_t size) {
-    return ceil_div(tokens, size) * std::min(ceil_div(shape.hidden_size, size), ceil_div(shape.num_experts, size));
+    return ceil_div(tokens, size) * std::min(ceil_div(shape.hidden_size, size) * can_share(shape.num_experts, size),
+                                             ceil_div(shape.num_experts, size));
   };
   tile = tiles_of(128) >= processors / 2 ? 128 : 64;
   if (limits.tuning.dense_tile > 0) tile = limits.tuning.dense_tile > 64 ? 128 : 64;
@@ -26,7 +31,7 @@ DensePlan::DensePlan(const DeviceLimits& limits, const ExpertsShape& shape, int6
   // Two blocks to a multiprocessor; of the numbers that fill the last round as well, the smallest.
   const int64_t output_tiles = ceil_div(tokens, tile) * ceil_div(shape.hidden_size, tile);
   shares = 1;
-  for (int64_t more = 2; more <= 8 && more * 4 * tile <= chunk; more++) {
+  for (int64_t more = 2; more <= can_share(chunk, tile); more++) {
     const int64_t rounds = ceil_div(output_tiles * shares, 2 * processors);
     if (ceil_div(output_tiles * more, 2 * processors) * shares < rounds * more) shares = more;
   }

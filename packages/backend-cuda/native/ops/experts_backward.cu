@@ -123,7 +123,7 @@ void pair_gradients(Context& context, const ExpertsBackwardCall& call, float* of
          call.activation, call.accumulate_weights);
 }
 
-void gather_backward(Context& context, const ExpertsBackwardCall& call, float* of_up, float* of_down) {
+void gathered_backward(Context& context, const ExpertsBackwardCall& call, float* of_up, float* of_down) {
   const ColumnSlices slices = choose_slices(context.limits(), call);
   expert_dots_pass(context, call, slices, call.hidden_states, call.down, of_up, true);
   expert_dots_pass(context, call, slices, call.grad_output, call.up, of_down, false);
@@ -144,7 +144,7 @@ const char* name_of(ExpertsBackwardStrategy strategy) {
   return experts_backward_strategy_names[static_cast<int>(strategy)];
 }
 
-double gather_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call) {
+double gathered_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call) {
   const DeviceRates rates(limits);
   const ExpertSizes sizes = expert_sizes(call);
   double seconds = 2 * dots_seconds(rates, sizes, best_dots_slices(rates, sizes, 8 * 16));
@@ -161,7 +161,7 @@ double gather_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& cal
 
 double experts_backward_seconds(const DeviceLimits& limits, const ExpertsBackwardCall& call,
                                 ExpertsBackwardStrategy strategy) {
-  if (strategy == ExpertsBackwardStrategy::gather) return gather_seconds(limits, call);
+  if (strategy == ExpertsBackwardStrategy::gathered) return gathered_seconds(limits, call);
   return can_be_dense(limits, call) ? dense_seconds(limits, call) : std::numeric_limits<double>::infinity();
 }
 
@@ -172,9 +172,9 @@ ExpertsBackwardStrategy choose_experts_backward_strategy(const DeviceLimits& lim
     throw Failure("UNSUPPORTED", "tuning asks for the experts' backward to be dense, which this call cannot be");
   }
   const bool is_dense = tuned.empty()
-                            ? dense < experts_backward_seconds(limits, call, ExpertsBackwardStrategy::gather)
+                            ? dense < experts_backward_seconds(limits, call, ExpertsBackwardStrategy::gathered)
                             : tuned == name_of(ExpertsBackwardStrategy::dense);
-  return is_dense ? ExpertsBackwardStrategy::dense : ExpertsBackwardStrategy::gather;
+  return is_dense ? ExpertsBackwardStrategy::dense : ExpertsBackwardStrategy::gathered;
 }
 
 size_t experts_backward_scratch_bytes(const DeviceLimits& limits, const ExpertsBackwardCall& call,
@@ -205,7 +205,7 @@ void experts_backward_by(Context& context, const ExpertsBackwardCall& call, Expe
   if (dense) {
     dense_backward(context, call, of_up, of_down);
   } else {
-    gather_backward(context, call, of_up, of_down);
+    gathered_backward(context, call, of_up, of_down);
   }
   if (!has_table_gradients(call) || (dense && call.layout == TableLayout::dense)) return;
   table_gradients(context, call, of_up, of_down);
@@ -213,7 +213,7 @@ void experts_backward_by(Context& context, const ExpertsBackwardCall& call, Expe
 
 void experts_backward(Context& context, const ExpertsBackwardCall& call) {
   if (context.explains()) {
-    for (const auto strategy : {ExpertsBackwardStrategy::gather, ExpertsBackwardStrategy::dense}) {
+    for (const auto strategy : {ExpertsBackwardStrategy::gathered, ExpertsBackwardStrategy::dense}) {
       context.expect(name_of(strategy), experts_backward_seconds(context.limits(), call, strategy));
     }
   }

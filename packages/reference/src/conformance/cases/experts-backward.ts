@@ -55,6 +55,31 @@ const variants: readonly BackwardVariant[] = [
   },
   { name: "f32/accumulate-tables", ...shape, layout: "dense", accumulate: ["gradTables"] },
   { name: "f32/accumulate-hot", ...hot, layout: "dense", accumulate: ["gradTables"] },
+  // Enough experts of each token, and tokens, for a device that multiplies all of them by all and masks.
+  ...(["dense", "compact"] as const).map(
+    (layout): BackwardVariant => ({
+      name: `bf16/not-finite-rows-of-few/${layout}`,
+      tokens: 300,
+      hiddenSize: 128,
+      numExperts: 202,
+      topK: 100,
+      dtype: "bf16",
+      notFinite: true,
+      layout,
+    }),
+  ),
+  {
+    name: "bf16/accumulate-drawn-of-few",
+    tokens: 200,
+    hiddenSize: 72,
+    numExperts: 150,
+    topK: 70,
+    dtype: "bf16",
+    ids: "drawn",
+    activation: "gelu",
+    layout: "dense",
+    accumulate: ["gradHiddenStates", "gradWeights", "gradTables"],
+  },
   {
     name: "bf16/accumulate-all",
     ...shape,
