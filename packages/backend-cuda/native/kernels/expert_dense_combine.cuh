@@ -22,8 +22,8 @@ constexpr int expert_dense_combine_threads = 128;
 template <typename T>
 __global__ void __launch_bounds__(expert_dense_combine_threads, 8)
     expert_dense_combine(float* partials, const T* states, const T* down, const T* up, const int32_t* ids,
-                         const float* weights, const float* given, FloatOr<T> addend, FloatOr<T> output, int hidden, int64_t num_experts,
-                         int top_k, int shares, Activation activation) {
+                         const float* weights, const float* given, FloatOr<T> addend, FloatOr<T> output, int hidden,
+                         int64_t num_experts, int top_k, int shares, Activation activation) {
   constexpr int threads = expert_dense_combine_threads, vector = full_vector<T>;
   FM_SHARED float coefficients[threads];
   FM_SHARED int32_t chosen[threads];

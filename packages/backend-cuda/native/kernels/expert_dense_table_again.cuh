@@ -16,7 +16,7 @@ constexpr int expert_dense_table_again_threads = 128;
 
 // The chunk begins with the experts of `first_tile`.
 template <int SIZE>
-__global__ void __launch_bounds__(expert_dense_table_again_threads)
+__global__ void __launch_bounds__(expert_dense_table_again_threads, 8)
     expert_dense_table_again(ExpertDenseTable p, const float* coefficients, const uint2* list, const uint32_t* offsets,
                              int64_t first_tile, int64_t tiles, int64_t top_k) {
   constexpr int own = SIZE / 32;

@@ -10,7 +10,7 @@ enum class ExpertsBackwardStrategy {
   // expert_dots, expert_rows_sum and expert_table_grad: a row per pair, in expert-major order for the tables.
   gathered,
   // expert_dense_dots, expert_dense_sum and expert_dense_table_grad: matrix products with a mask, where a token takes
-  // many of the experts. As accurate as the other way: coefficients are multiplied in three exact parts of bf16.
+  // many of the experts. Coefficients are multiplied in three exact parts of bf16, so none is rounded.
   // Compact gradients of the tables are gathered all the same.
   dense,
 };
