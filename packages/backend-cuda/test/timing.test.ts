@@ -156,7 +156,14 @@ describe("a backend that is tuned", () => {
 
   it("refuses what is no way, and an op what it cannot be", async () => {
     const { backend } = await experts();
-    for (const text of ["experts=quick", "experts_backward=fused", "expert=fused", "dense_chunk=-1", "pieces=", "tiles"]) {
+    for (const text of [
+      "experts=quick",
+      "experts_backward=fused",
+      "expert=fused",
+      "dense_chunk=-1",
+      "pieces=",
+      "tiles",
+    ]) {
       expect(() => tune(backend, text)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
     }
     tune(backend, "experts=fused");
