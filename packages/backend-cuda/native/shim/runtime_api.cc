@@ -409,9 +409,10 @@ cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaFreeHost(void* data) {
-  if (const cudaError_t error = alive_outside_capture()) return done(error);
-  std::free(data);
-  return done(alive());
+  const cudaError_t error = alive_outside_capture();
+  // A device that is lost does not keep memory of the host.
+  if (error != cudaErrorStreamCaptureUnsupported) std::free(data);
+  return done(error);
 }
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
