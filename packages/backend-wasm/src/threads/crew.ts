@@ -15,8 +15,8 @@ const startMilliseconds = 20_000;
 const helpMilliseconds = 3;
 const longestTask = 4000;
 
-/** After so many turns without a task the calling thread looks again only every millisecond. */
-const idleTurns = 30;
+/** After so long without a task the calling thread looks again only every millisecond: a step has shorter ones. */
+const idleMilliseconds = 2;
 
 /** What a worker says. */
 interface WorkerMessage {
@@ -167,17 +167,16 @@ export class Crew {
     this.#helping = true;
     // What the caller does first may be to ask for more.
     await undefined;
-    for (let idle = 0; this.#answers.size > 0 && !this.#closed; ) {
+    for (let helped = Date.now(); this.#answers.size > 0 && !this.#closed; ) {
       const until = Date.now() + helpMilliseconds;
       try {
-        const helped = this.#queue.help(hands, longestTask, () => Date.now() < until);
+        if (this.#queue.help(hands, longestTask, () => Date.now() < until)) helped = Date.now();
         // Sooner than the message that says so.
         if (this.#signal !== undefined && this.#queue.idle) this.#receive({ id: this.#signal });
-        idle = helped ? 0 : idle + 1;
       } catch (error) {
         this.#endedBy(String(error));
       }
-      await (idle > idleTurns ? millisecond() : immediateTurn());
+      await (Date.now() - helped > idleMilliseconds ? millisecond() : immediateTurn());
     }
     this.#helping = false;
   }
