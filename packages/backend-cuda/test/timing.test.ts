@@ -57,16 +57,15 @@ describe("a backend that is tuned", () => {
     );
     const weights = backend.upload(numbers(40 * 8), [40, 8]);
     const output = backend.zeros([40, 256], "bf16");
-    const forward = () =>
-      backend.ops.expertsForward({
-        ...size,
-        hiddenStates: states.buffer,
-        down: down.buffer,
-        up: up.buffer,
-        ids: ids.buffer,
-        weights: weights.buffer,
-        output: output.buffer,
-      });
+    const inputs = {
+      ...size,
+      hiddenStates: states.buffer,
+      down: down.buffer,
+      up: up.buffer,
+      ids: ids.buffer,
+      weights: weights.buffer,
+    };
+    const forward = () => backend.ops.expertsForward({ ...inputs, output: output.buffer });
     const outputs = {
       gradHiddenStates: backend.zeros([40, 256], "f32"),
       gradWeights: backend.zeros([40, 8], "f32"),
@@ -75,12 +74,7 @@ describe("a backend that is tuned", () => {
     };
     const backward = () =>
       backend.ops.expertsBackward({
-        ...size,
-        hiddenStates: states.buffer,
-        down: down.buffer,
-        up: up.buffer,
-        ids: ids.buffer,
-        weights: weights.buffer,
+        ...inputs,
         gradOutput: states.buffer,
         gradHiddenStates: outputs.gradHiddenStates.buffer,
         gradWeights: outputs.gradWeights.buffer,

@@ -6,6 +6,11 @@ import { variants } from "./helpers/variants.js";
 
 const hostile = [-1, 7, 1_000_000, 2 ** 31 - 1, -(2 ** 31), 2 ** 30];
 const [tokens, hiddenSize, numExperts, topK] = [3, 6, 7, 4];
+/** Of adamw. */
+const oneStep = {
+  ...{ step: 1, learningRate: 0.5, beta1: 0.9, beta2: 0.999 },
+  ...{ epsilon: 1e-8, weightDecay: 0, gradientScale: 1 },
+};
 
 // What is outside the linear memory traps, and a trap is BACKEND_FAILED; what is inside and read by mistake shows in
 // the outputs, because everything that no call owns is filled with numbers.
@@ -115,13 +120,7 @@ describe.each([
       ...moments,
       gradient: ones(4),
       compact: { capacity: 2, ids: integers([id, 3]), count: integers([2]) },
-      step: 1,
-      learningRate: 0.5,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: 0,
-      gradientScale: 1,
+      ...oneStep,
     });
     expect(await reported()).toContain(String(id));
     const values = Array.from(await backend.read(parameter));
@@ -140,13 +139,7 @@ describe.each([
       secondMoment: output(0),
       gradient: output(0),
       compact: { capacity: 3, ids: integers([0, 2, -9]), count: integers([2]) },
-      step: 1,
-      learningRate: 0.5,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: 0,
-      gradientScale: 1,
+      ...oneStep,
     });
     await backend.sync();
   });

@@ -95,7 +95,8 @@ export function product(
 }
 
 function movedBy(matrix: Matrix, elements: number): Matrix {
-  return { ...matrix, address: matrix.address + elements * (matrix.dtype === 0 ? 4 : 2) };
+  const { address, dtype, transposed } = matrix;
+  return { address: address + elements * (dtype === 0 ? 4 : 2), dtype, transposed };
 }
 
 /** A step that packs op(a) [rows, inner], whose stored rows are `leading` apart; where its panels will be. */
@@ -110,7 +111,17 @@ export function packRows(
   const packed = context.scratch(context.sizes.packedRowsBytes(rows, inner));
   const rowTime = inner * elementTime.pack;
   const perTask = thingsPerTask(rows, rowTime, panelMultiple);
-  const args = [rows, inner, a.dtype, a.address, leading, a.transposed, mean, rstd, packed, perTask] as const;
-  context.step("packRows", tasksOf(rows, perTask), rows * rowTime, [...args]);
+  context.step("packRows", tasksOf(rows, perTask), rows * rowTime, [
+    rows,
+    inner,
+    a.dtype,
+    a.address,
+    leading,
+    a.transposed,
+    mean,
+    rstd,
+    packed,
+    perTask,
+  ]);
   return packed;
 }
