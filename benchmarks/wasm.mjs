@@ -1,11 +1,13 @@
 // The WebAssembly backend against what else runs a layer on a CPU from JavaScript: pnpm bench:wasm [sizes] [rounds]
 //
 // Whole layer and routed part alone (router and experts), f32, forward, and forward with backward where a library has
-// gradients; 1 and 2 threads. Every library is in a process of its own; medians over the rounds. `sizes` are their
-// numbers, as in 0,2. Stores results/peers-wasm-node20.json, with the major version of Node, whose engine counts.
+// gradients; one thread, two, and two that are kept on a core each (Linux). Every library is in a process of its own;
+// medians over the rounds. `sizes` are their numbers, as in 0,2. Stores results/peers-wasm-node20.json, with the major
+// version of Node, whose engine counts.
 import { ChildContender } from "./peers/child-contender.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { installPeers } from "./peers/install.mjs";
+import { canPlaceThreads } from "./peers/place-threads.mjs";
 
 const allSizes = [
   { tokens: 1, hiddenSize: 256, numExperts: 65_536, topK: 32 },
@@ -16,14 +18,19 @@ const allSizes = [
 const libraries = ["flash-moe wasm", "onnxruntime-node CPU", "onnxruntime-web wasm", "jax-js wasm"];
 
 const sizes = process.argv[2] ? process.argv[2].split(",").map((index) => allSizes[Number(index)]) : allSizes;
+const settings = [
+  { threads: 1 },
+  { threads: 2 },
+  ...(canPlaceThreads() ? [{ threads: 2, placed: true }] : []),
+];
 const rounds = Number(process.argv[3] ?? 21);
 const versions = installPeers();
 
 const rows = [];
 for (const size of sizes) {
-  for (const threads of [1, 2]) {
-    const contenders = libraries.map((library) => new ChildContender(library, threads, size));
-    rows.push(...(await compareLibraries(size, { threads }, contenders, rounds)));
+  for (const setting of settings) {
+    const contenders = libraries.map((library) => new ChildContender(library, setting.threads, size));
+    rows.push(...(await compareLibraries(size, setting, contenders, rounds)));
   }
 }
 printComparison(sizes, rows, libraries[0]);

@@ -4,6 +4,7 @@ import { flashMoeRunner } from "./flash-moe.mjs";
 import { jaxRunner } from "./jax-js.mjs";
 import { LocalContender } from "./local-contender.mjs";
 import { onnxruntimeRunner } from "./onnxruntime.mjs";
+import { placeThreads } from "./place-threads.mjs";
 import { makeProblem } from "./problem.mjs";
 
 const [library, threadsText, sizeText] = process.argv.slice(2);
@@ -28,7 +29,11 @@ const contender = new LocalContender(library, libraries[library]);
 
 process.on("message", async ({ question, value }) => {
   try {
-    process.send({ answer: await contender.ask(question, value) });
+    const answer =
+      question === "place"
+        ? await placeThreads(threads, () => contender.ask("time", value))
+        : await contender.ask(question, value);
+    process.send({ answer });
   } catch (error) {
     process.send({ error: error instanceof Error ? error.message : String(error) });
   }

@@ -9,7 +9,7 @@ import { compareOutputs } from "./compare-outputs.mjs";
 import { describeSize } from "./problem.mjs";
 
 /**
- * @typedef {{ library: string, ask(question: "prepare" | "output" | "time", value?: unknown): Promise<any>,
+ * @typedef {{ library: string, ask(question: "prepare" | "output" | "time" | "place", value?: unknown): Promise<any>,
  *   end(): void }} Contender
  * @typedef {import("./problem.mjs").Size} Size
  */
@@ -20,10 +20,14 @@ const restMilliseconds = 30;
 /** One sample is as many calls as fill this time, and before the first one as many as fill the other. */
 const sampleMilliseconds = 10;
 const warmUpMilliseconds = 600;
+/** So long a library works to show which of its threads do. */
+const placeMilliseconds = 200;
 
 /**
  * Measures whole layer and routed part of one size; the first contender is what the others are compared with.
- * @param {Size} size @param {object} setting what tells these rows from others, e.g. { threads: 2 }
+ * @param {Size} size
+ * @param {{ threads?: number, runtime?: string, placed?: boolean }} setting what tells these rows from others; `placed`:
+ *   threads are kept on a core each, which contenders of a process of their own can do
  * @param {Contender[]} contenders @param {number} rounds
  */
 export async function compareLibraries(size, setting, contenders, rounds) {
@@ -47,6 +51,13 @@ export async function compareLibraries(size, setting, contenders, rounds) {
       await orTell(job, async () => {
         job.calls = await warmUp(job);
       });
+    }
+    for (const { contender, operation, calls } of setting.placed ? jobs : []) {
+      if (operation === "forward")
+        await contender.ask("place", {
+          operation,
+          calls: Math.ceil((placeMilliseconds / sampleMilliseconds) * calls),
+        });
     }
     for (let round = 1; round <= rounds; round++) {
       say(`${title}, ${part}: round ${round} of ${rounds}`);
@@ -124,8 +135,12 @@ export function printComparison(sizes, rows, ours) {
     const here = rows.filter((row) => row.tokens === size.tokens && row.numExperts === size.numExperts);
     const table = here.map((row) => {
       const base = here.find(
-        ({ library, threads, runtime, part }) =>
-          library === ours && threads === row.threads && runtime === row.runtime && part === row.part,
+        ({ library, threads, placed, runtime, part }) =>
+          library === ours &&
+          threads === row.threads &&
+          placed === row.placed &&
+          runtime === row.runtime &&
+          part === row.part,
       );
       const cell = (operation) => {
         if (row[operation] === undefined) return "";
@@ -133,8 +148,13 @@ export function printComparison(sizes, rows, ours) {
         return `${row[operation].milliseconds.toFixed(3)} ms ${ratio.toFixed(2).padStart(6)}`;
       };
       const threads = row.threads === undefined ? "" : `, ${row.threads} thread${row.threads > 1 ? "s" : ""}`;
+      const placed = row.placed ? " on a core each" : "";
       const runtime = row.runtime === undefined ? "" : `, ${row.runtime}`;
-      return [`${row.part}${threads}${runtime}, ${row.library}`, ...operations.map(cell), row.failed ?? ""];
+      return [
+        `${row.part}${threads}${placed}${runtime}, ${row.library}`,
+        ...operations.map(cell),
+        row.failed ?? "",
+      ];
     });
     printTable([["", "forward, of ours", "with backward", "backward, used rows", ""], ...table]);
   }

@@ -48,7 +48,7 @@ export function createImplementation(
 
   function run(steps: readonly Step[], microseconds: number): void {
     const { crew, kernels, memory } = use();
-    if (crew !== undefined && !(crew.idle && callingThread.takes(microseconds))) {
+    if (crew !== undefined && !(crew.idle && callingThread.takes(microseconds, crew.awake))) {
       crew.submit(steps);
       return;
     }
@@ -116,7 +116,7 @@ export function createImplementation(
       const store = (bytes: Uint8Array): void =>
         memory.bytes(elementAddress(buffer, offset), bytes.length).set(bytes);
       if (crew === undefined) return store(source);
-      callingThread.takes(source.length * byteTime, true);
+      callingThread.begin();
       if (crew.idle) return store(source);
       const copy = engineMemory(() => source.slice(), "the copy that write takes", source.length);
       crew.doInTurn(() => store(copy));
@@ -125,7 +125,7 @@ export function createImplementation(
       const { crew, memory } = use();
       const bytes = length * bytesPerElement(buffer.dtype);
       const address = elementAddress(buffer, offset);
-      if (crew === undefined || (crew.idle && callingThread.takes(bytes * byteTime))) {
+      if (crew === undefined || (crew.idle && callingThread.takes(bytes * byteTime, false))) {
         crew?.deliverReport();
         const copy = engineMemory(() => hostArray(buffer.dtype, length), "the copy that read returns", bytes);
         new Uint8Array(copy.buffer).set(memory.bytes(address, bytes));

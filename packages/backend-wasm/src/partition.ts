@@ -3,7 +3,7 @@
 // wrong for one op as for another.
 
 /** Tasks shorter than this cost more in handing out than they bring. */
-const shortestTask = 40;
+export const shortestTask = 40;
 
 /** More do not make the work end more evenly. */
 const mostTasks = 128;
@@ -77,7 +77,7 @@ export function productBlocks(
   const tasks = (): number => tasksOf(rows, height) * tasksOf(columns, width);
   // High blocks spare packing, wide ones reading what is packed; enough of them keep the threads busy to the end.
   const time = (): number => height * width * each;
-  while ((tasks() < 16 && time() > 4 * shortestTask) || time() > longestTask) {
+  while ((tasks() < 16 && time() > shortestTask) || time() > longestTask) {
     if (width > 32 || (width > 16 && height <= 96)) width = roundUp(width / 2, 8);
     else if (height > 96) height = roundUp(height / 2, panelMultiple);
     else break;

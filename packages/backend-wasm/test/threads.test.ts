@@ -149,6 +149,33 @@ it("gives small work turns too, however much of it there is", async () => {
   expect(turns).toBeGreaterThan(5);
 });
 
+it("hands small work to workers that are awake, tiny work never, and wakes none for either", async () => {
+  await open();
+  const add = vi.spyOn(StepQueue.prototype, "add");
+  const awake = vi.spyOn(StepQueue.prototype, "awake", "get");
+  const handed: unknown[] = [];
+  for (const workersAwake of [false, true]) {
+    for (const size of [96, 32]) {
+      const a = backend!.upload(new Float32Array(size * size).fill(1), [size, size]).buffer;
+      const output = backend!.alloc("f32", size * size, { zeroed: false });
+      awake.mockReturnValue(workersAwake);
+      add.mockClear();
+      backend!.ops.linear({ rows: size, inner: size, columns: size, a, b: a, output });
+      if (add.mock.calls.length > 0) handed.push({ size, workersAwake });
+      await backend!.sync();
+      expect((await backend!.read(output))[0]).toBe(size);
+    }
+  }
+  expect(handed).toEqual([{ size: 96, workersAwake: true }]);
+});
+
+it("lets workers sleep when nothing comes", async () => {
+  const add = vi.spyOn(StepQueue.prototype, "add");
+  expect(await enqueueLong(await open(), 128).read()).toBe(4 * 128);
+  const queue = add.mock.contexts[0] as StepQueue;
+  await vi.waitFor(() => expect(queue.awake).toBe(false), 5000);
+});
+
 it("keeps the order of ops, writes, copies and reads, more than the queue holds", async () => {
   queueEverything();
   await open(3);

@@ -1,5 +1,5 @@
 // What a worker thread runs: the steps that the calling thread has put into the queue, in their order, each cut into
-// tasks that all workers take from one counter. See src/threads/queue.ts for the words of `control`, which are named
+// tasks that all workers take from one counter. See src/threads/queue-words.ts for the words of `control`, which are named
 // there; this text is embedded in the package and imports nothing.
 //
 // REMAINING counts down the tasks of the current step that nobody has taken, PENDING those that are not done. Who
@@ -20,9 +20,13 @@ function work(
   { memory, module, kernels, kinds, control, words, slots, slotWords, slotHeader, thread },
   port,
 ) {
-  const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT } = words;
+  const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT, AWAKE } = words;
   const none = 0x7fffffff;
-  const spins = 20000;
+  // A pause between two calls is shorter: who sleeps through it comes late, and where the scheduler likes.
+  const waitMilliseconds = 1;
+  // Between two looks at the clock; a longer one means that something else wants this core.
+  const looks = 256;
+  const longestLook = 0.1;
   const slotCount = slots.length / slotWords;
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } });
   const run = kernels.map((name) => /** @type {(...args: number[]) => number | undefined} */ (exports[name]));
@@ -142,13 +146,29 @@ function work(
     if (done > 0 && Atomics.sub(control, PENDING, done) === done) finish(step);
   }
 
+  /**
+   * Waits without sleeping; false if nothing came.
+   * @param {number} seen
+   */
+  function comes(seen) {
+    const start = performance.now();
+    for (let before = start; ; ) {
+      for (let look = 0; look < looks; look++) if (Atomics.load(control, WAKE) !== seen) return true;
+      const now = performance.now();
+      if (now - start > waitMilliseconds || now - before > longestLook) return false;
+      before = now;
+    }
+  }
+
+  Atomics.add(control, AWAKE, 1);
   port.postMessage({ ready: true });
   for (;;) {
     const seen = Atomics.load(control, WAKE);
     takeTasks();
-    let spin = 0;
-    while (Atomics.load(control, WAKE) === seen && spin < spins) spin++;
-    if (spin === spins) Atomics.wait(control, WAKE, seen);
+    if (comes(seen)) continue;
+    Atomics.sub(control, AWAKE, 1);
+    Atomics.wait(control, WAKE, seen);
+    Atomics.add(control, AWAKE, 1);
   }
 }
 

@@ -1,38 +1,50 @@
 import { immediateTurn } from "@flash-moe/core";
+import { shortestTask } from "../partition.js";
 
 /** An op that takes about so many microseconds is not worth waking a worker for. */
 const smallOp = 150;
 
-/** About so many microseconds of the calling thread are taken before others get a turn. */
-const turnMicroseconds = 4000;
-
-/** What anything takes, however small: calls, checks, addresses. */
-const callMicroseconds = 20;
+/** The calling thread works so long before others get a turn. */
+const turnMilliseconds = 8;
 
 /**
  * What the calling thread does by itself although there are workers: small things while the workers have nothing to
- * do, up to a few milliseconds between two turns of the event loop.
+ * do, for some milliseconds between two turns of the event loop.
  */
 export class CallingThread {
-  #spent = 0;
-  #waitsForTurn = false;
+  /** When it began to, since the last turn. */
+  #since: number | undefined;
 
-  /** Whether it may do what takes about so long; then it is counted. `always`: it must, and is counted only. */
-  takes(microseconds: number, always = false): boolean {
-    if (!always && (microseconds > smallOp || this.isTired)) return false;
-    this.#spent += callMicroseconds + microseconds;
-    if (!this.#waitsForTurn) this.#awaitTurn();
+  /** Whether it is to do what takes about so long. `workersAwake`: whether workers would begin at once. */
+  takes(microseconds: number, workersAwake: boolean): boolean {
+    if (microseconds > (workersAwake ? shortestTask : smallOp) || this.isTired) return false;
+    this.begin();
     return true;
+  }
+
+  /** To be called when it does something. */
+  begin(): void {
+    if (this.#since !== undefined) return;
+    const since = Date.now();
+    this.#since = since;
+    const { setTimeout } = globalThis as unknown as {
+      setTimeout(callback: () => void, milliseconds: number): unknown;
+    };
+    const timer = setTimeout(() => {
+      if (this.#since === since) this.rest();
+    }, 0);
+    // Node's: no reason to stay alive.
+    (timer as { unref?(): void }).unref?.();
   }
 
   /** Whether others should get a turn. */
   get isTired(): boolean {
-    return this.#spent > turnMicroseconds;
+    return this.#since !== undefined && Date.now() - this.#since > turnMilliseconds;
   }
 
   /** To be called when the event loop has had a turn. */
   rest(): void {
-    this.#spent = 0;
+    this.#since = undefined;
   }
 
   /** Gives the event loop a turn where that costs next to nothing; false where only a timer could. */
@@ -42,18 +54,5 @@ export class CallingThread {
     await turn;
     this.rest();
     return true;
-  }
-
-  #awaitTurn(): void {
-    const { setTimeout } = globalThis as unknown as {
-      setTimeout(callback: () => void, milliseconds: number): unknown;
-    };
-    this.#waitsForTurn = true;
-    const timer = setTimeout(() => {
-      this.rest();
-      this.#waitsForTurn = false;
-    }, 0);
-    // Node's: no reason to stay alive.
-    (timer as { unref?(): void }).unref?.();
   }
 }

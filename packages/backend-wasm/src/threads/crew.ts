@@ -92,6 +92,11 @@ export class Crew {
     return this.#queue.idle;
   }
 
+  /** Whether somebody takes what is submitted without having to be woken. */
+  get awake(): boolean {
+    return this.#queue.awake;
+  }
+
   submit(steps: readonly Step[]): void {
     this.#queue.add(steps);
     this.#updateHold();

@@ -20,9 +20,11 @@ export const queueWords = {
   /** 1 while the three words from REPORT on (step, place, value) tell of a failed check. */
   REPORTED: 112,
   REPORT: 113,
+  /** Workers that do not sleep. */
+  AWAKE: 128,
 } as const;
 
-export const controlWords = 128;
+export const controlWords = 144;
 
 /**
  * What a slot holds: kernel, tasks, where the values of its check are, how many arguments, about how many microseconds a

@@ -3,7 +3,7 @@ import type { KernelArguments } from "../kernels.js";
 import type { Check } from "../step.js";
 import { controlWords, queueWords, slotCount, slotHeader, slotWords, stepKinds } from "./queue-words.js";
 
-const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT } = queueWords;
+const { PUBLISHED, COMPLETED, BUSY, WAKE, REMAINING, PENDING, WRONG, REPORTED, REPORT, AWAKE } = queueWords;
 const none = 0x7fff_ffff;
 
 /** A step of the queue: a kernel, or one of `stepKinds` with its arguments. */
@@ -49,6 +49,11 @@ export class StepQueue {
   /** Whether everything is done. */
   get idle(): boolean {
     return this.#waiting.length === 0 && Atomics.load(this.control, COMPLETED) === this.#written;
+  }
+
+  /** Whether a worker would take a task at once. */
+  get awake(): boolean {
+    return Atomics.load(this.control, AWAKE) > 0;
   }
 
   /** Whether steps wait for `refill`. */
