@@ -144,7 +144,7 @@ export function createImplementation(
     },
     async sync() {
       const { crew } = use();
-      if (crew === undefined || (crew.idle && !callingThread.isTired)) {
+      if (crew === undefined || (crew.idle && !callingThread.owesTurn)) {
         crew?.deliverReport();
         return giveWay();
       }

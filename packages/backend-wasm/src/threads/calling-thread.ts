@@ -4,8 +4,11 @@ import { shortestTask } from "../partition.js";
 /** An op that takes about so many microseconds is not worth waking a worker for. */
 const smallOp = 150;
 
-/** The calling thread works so long before others get a turn. */
-const turnMilliseconds = 8;
+/** After so long others get a turn of the event loop where somebody waits anyway. */
+const turnMilliseconds = 4;
+
+/** After so long the workers get everything: the caller does not wait for anything, so there is no turn. */
+const tiredMilliseconds = 8;
 
 /**
  * What the calling thread does by itself although there are workers: small things while the workers have nothing to
@@ -17,7 +20,8 @@ export class CallingThread {
 
   /** Whether it is to do what takes about so long. `workersAwake`: whether workers would begin at once. */
   takes(microseconds: number, workersAwake: boolean): boolean {
-    if (microseconds > (workersAwake ? shortestTask : smallOp) || this.isTired) return false;
+    if (microseconds > (workersAwake ? shortestTask : smallOp) || this.#works(tiredMilliseconds))
+      return false;
     this.begin();
     return true;
   }
@@ -38,8 +42,8 @@ export class CallingThread {
   }
 
   /** Whether others should get a turn. */
-  get isTired(): boolean {
-    return this.#since !== undefined && Date.now() - this.#since > turnMilliseconds;
+  get owesTurn(): boolean {
+    return this.#works(turnMilliseconds);
   }
 
   /** To be called when the event loop has had a turn. */
@@ -54,5 +58,10 @@ export class CallingThread {
     await turn;
     this.rest();
     return true;
+  }
+
+  /** Whether it has worked longer. */
+  #works(milliseconds: number): boolean {
+    return this.#since !== undefined && Date.now() - this.#since > milliseconds;
   }
 }
