@@ -129,7 +129,7 @@ export function createImplementation(
         crew?.deliverReport();
         const copy = engineMemory(() => hostArray(buffer.dtype, length), "the copy that read returns", bytes);
         new Uint8Array(copy.buffer).set(memory.bytes(address, bytes));
-        await giveWay();
+        await (crew === undefined ? giveWay() : callingThread.giveTurn());
         return copy;
       }
       const copy = await crew.read(address, bytes);
@@ -144,12 +144,9 @@ export function createImplementation(
     },
     async sync() {
       const { crew } = use();
-      if (crew === undefined || (crew.idle && !callingThread.owesTurn)) {
-        crew?.deliverReport();
-        return giveWay();
-      }
-      // A turn is all that is missing: no worker needs to be woken for it.
-      if (crew.idle && (await callingThread.takeTurn())) return crew.deliverReport();
+      if (crew === undefined) return giveWay();
+      // A turn at most is missing: no worker needs to be woken for it.
+      if (crew.idle && (await callingThread.giveTurn())) return crew.deliverReport();
       await crew.finish();
       callingThread.rest();
     },

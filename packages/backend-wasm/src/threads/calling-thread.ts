@@ -1,4 +1,4 @@
-import { immediateTurn } from "@flash-moe/core";
+import { giveWay, immediateTurn } from "@flash-moe/core";
 import { shortestTask } from "../partition.js";
 
 /** An op that takes about so many microseconds is not worth waking a worker for. */
@@ -41,18 +41,17 @@ export class CallingThread {
     (timer as { unref?(): void }).unref?.();
   }
 
-  /** Whether others should get a turn. */
-  get owesTurn(): boolean {
-    return this.#works(turnMilliseconds);
-  }
-
   /** To be called when the event loop has had a turn. */
   rest(): void {
     this.#since = undefined;
   }
 
-  /** Gives the event loop a turn where that costs next to nothing; false where only a timer could. */
-  async takeTurn(): Promise<boolean> {
+  /** To be awaited where somebody waits: gives a turn if one is due. False if only a timer could. */
+  async giveTurn(): Promise<boolean> {
+    if (!this.#works(turnMilliseconds)) {
+      await giveWay();
+      return true;
+    }
     const turn = immediateTurn();
     if (turn === undefined) return false;
     await turn;
