@@ -52,12 +52,11 @@ export async function compareLibraries(size, setting, contenders, rounds) {
         job.calls = await warmUp(job);
       });
     }
-    for (const { contender, operation, calls } of setting.placed ? jobs : []) {
-      if (operation === "forward")
-        await contender.ask("place", {
-          operation,
-          calls: Math.ceil((placeMilliseconds / sampleMilliseconds) * calls),
-        });
+    for (const job of setting.placed ? jobs : []) {
+      const { contender, operation, failed } = job;
+      if (operation !== "forward" || failed) continue;
+      const calls = Math.ceil((placeMilliseconds / sampleMilliseconds) * job.calls);
+      await orTell(job, () => contender.ask("place", { operation, calls }));
     }
     for (let round = 1; round <= rounds; round++) {
       say(`${title}, ${part}: round ${round} of ${rounds}`);
