@@ -13,7 +13,7 @@
 // nothing. Long sums are cut every 256 pairs and the pieces added in order.
 
 import { activateRow, activationSlopeRow } from "./activation";
-import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows, touchRows } from "./experts-forward";
+import { addRows, dotRows, expertsScratchBytes, firstWrong, gather, listRows, lists, touchRows } from "./experts-forward";
 import { addFourRows, addRow } from "./rows";
 import { F16, F32 } from "./simd";
 import { partLength } from "./tasks";
@@ -47,6 +47,7 @@ function backwardOf<T>(
   const q = a + list;
   const w = q + list;
   const values = w + list;
+  const sums = scratch + lists * list + 2 * hiddenSize * 4;
   let wrong: i32 = -1;
   for (let t: usize = 0; t < tokens; t++) {
     const count = listRows(topK, numExperts, ids, slots, rows);
@@ -56,8 +57,8 @@ function backwardOf<T>(
     }
     touchRows<T>(count, hiddenSize, down, rows, a);
     touchRows<T>(count, hiddenSize, up, rows, a);
-    dotRows<T>(count, hiddenSize, x, down, rows, a);
-    dotRows<T>(count, hiddenSize, gradOutput, up, rows, q);
+    dotRows<T>(count, hiddenSize, x, down, rows, a, sums);
+    dotRows<T>(count, hiddenSize, gradOutput, up, rows, q, sums);
     gather(count, slots, weights, w);
     activateRow(activation, count, a, values);
     activationSlopeRow(activation, count, a, a);

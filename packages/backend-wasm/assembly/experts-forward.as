@@ -8,13 +8,13 @@
 import { activateRow } from "./activation";
 import { convert } from "./convert";
 import { bytesOf } from "./matmul";
-import { addFourRows, addRow, dotLines, dotThreeRows } from "./rows";
+import { addFourRows, addRow, dotLines, dotThreeRows, sumsBytes } from "./rows";
 import { BF16, F16, F32 } from "./simd";
-import { partLength, roundUp } from "./tasks";
+import { partLength, roundUp, smaller } from "./tasks";
 
 /** Bytes of scratch a thread needs, forward and backward: lists of up to k + 3 slots, and two rows. */
 export function expertsScratchBytes(topK: usize, hiddenSize: usize): usize {
-  return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4, 64);
+  return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4 + (together / dotLines) * sumsBytes, 64);
 }
 
 /** Lists of one token: slot, row, dot products, activations, slopes, coefficients. */
@@ -60,6 +60,9 @@ export function firstWrongId(
   return wrong < 0 ? -1 : wrong + <i32>first;
 }
 
+const together: usize = 12;
+const piece: usize = 128;
+
 @inline
 function rowAt<T>(table: usize, rows: usize, n: usize, hiddenSize: usize): usize {
   return table + load<u32>(rows + n * 4) * hiddenSize * sizeof<T>();
@@ -76,7 +79,7 @@ export function touchRows<T>(count: usize, hiddenSize: usize, table: usize, rows
   store<u32>(out, touched);
 }
 
-/** out[n] = x . table row rows[n], for `count` rows, in groups of three. */
+/** out[n] = x . table row rows[n], for `count` rows, in groups of three. `sums`: `togetherBytes` of scratch. */
 export function dotRows<T>(
   count: usize,
   hiddenSize: usize,
@@ -84,16 +87,33 @@ export function dotRows<T>(
   table: usize,
   rows: usize,
   out: usize,
+  sums: usize,
 ): void {
-  for (let n: usize = 0; n < count; n += dotLines) {
-    dotThreeRows<T>(
-      hiddenSize,
-      x,
-      rowAt<T>(table, rows, n, hiddenSize),
-      rowAt<T>(table, rows, n + 1, hiddenSize),
-      rowAt<T>(table, rows, n + 2, hiddenSize),
-      out + n * 4,
-    );
+  for (let first: usize = 0; first < count; first += together) {
+    const end = smaller(first + together, count);
+    for (let h: usize = 0; h < hiddenSize; h += piece) {
+      const at = table + h * sizeof<T>();
+      const ends = h + piece >= hiddenSize;
+      let to = sums;
+      for (let n = first; n < end; n += dotLines) {
+        dotThreeRows<T>(
+          ends ? hiddenSize - h : piece,
+          x + h * 4,
+          rowAt<T>(at, rows, n, hiddenSize),
+          rowAt<T>(at, rows, n + 1, hiddenSize),
+          rowAt<T>(at, rows, n + 2, hiddenSize),
+          to,
+          h == 0,
+          ends,
+        );
+        to += sumsBytes;
+      }
+    }
+    let from = sums;
+    for (let n = first; n < end; n += dotLines) {
+      v128.store(out + n * 4, v128.load(from));
+      from += sumsBytes;
+    }
   }
 }
 
@@ -106,23 +126,30 @@ export function addRows<T>(
   coefficients: usize,
   target: usize,
 ): void {
-  let n: usize = 0;
-  for (; n + 4 <= count; n += 4) {
-    const c = coefficients + n * 4;
-    addFourRows<T>(
-      hiddenSize,
-      target,
-      rowAt<T>(table, rows, n, hiddenSize),
-      rowAt<T>(table, rows, n + 1, hiddenSize),
-      rowAt<T>(table, rows, n + 2, hiddenSize),
-      rowAt<T>(table, rows, n + 3, hiddenSize),
-      load<f32>(c),
-      load<f32>(c, 4),
-      load<f32>(c, 8),
-      load<f32>(c, 12),
-    );
+  const whole = count & ~3;
+  for (let first: usize = 0; first < whole; first += together) {
+    const end = smaller(first + together, whole);
+    for (let h: usize = 0; h < hiddenSize; h += piece) {
+      const length = smaller(piece, hiddenSize - h);
+      const at = table + h * sizeof<T>();
+      for (let n = first; n < end; n += 4) {
+        const c = coefficients + n * 4;
+        addFourRows<T>(
+          length,
+          target + h * 4,
+          rowAt<T>(at, rows, n, hiddenSize),
+          rowAt<T>(at, rows, n + 1, hiddenSize),
+          rowAt<T>(at, rows, n + 2, hiddenSize),
+          rowAt<T>(at, rows, n + 3, hiddenSize),
+          load<f32>(c),
+          load<f32>(c, 4),
+          load<f32>(c, 8),
+          load<f32>(c, 12),
+        );
+      }
+    }
   }
-  for (; n < count; n++) {
+  for (let n = whole; n < count; n++) {
     addRow<T>(hiddenSize, target, rowAt<T>(table, rows, n, hiddenSize), load<f32>(coefficients + n * 4));
   }
 }
@@ -159,6 +186,7 @@ function forwardOf<T>(
   const coefficients = a + list;
   const state = scratch + lists * list;
   const sum = state + hiddenSize * 4;
+  const sums = sum + hiddenSize * 4;
   let wrong: i32 = -1;
   for (let t: usize = 0; t < tokens; t++) {
     const count = listRows(topK, numExperts, ids, slots, rows);
@@ -170,7 +198,7 @@ function forwardOf<T>(
     const to = dtypeOutput == F32 ? output : sum;
     if (addend == 0) memory.fill(to, 0, hiddenSize * 4);
     else convert(hiddenSize, dtypeAddend, addend, F32, to);
-    dotRows<T>(count, hiddenSize, from, down, rows, a);
+    dotRows<T>(count, hiddenSize, from, down, rows, a, sums);
     gather(count, slots, weights, coefficients);
     activateRow(activation, count, a, a);
     for (let n: usize = 0; n < count; n += 4) {

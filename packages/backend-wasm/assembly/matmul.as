@@ -11,6 +11,7 @@
 
 import { madd, F16, F32 } from "./simd";
 import { matvec } from "./matvec";
+import { sumsBytes } from "./rows";
 import { pack, packLineOf, packSplats } from "./matmul-pack";
 import { isShortSum, multiplyShortSums } from "./short-sums";
 import { partLength, roundUp, smaller } from "./tasks";
@@ -74,7 +75,7 @@ export function packRows(
 /** Bytes of scratch that a block of these sizes takes, a multiple of 16; `products`: with a twin 2. */
 export function matmulScratchBytes(inner: usize, columns: usize, products: usize): usize {
   const packed = tileBytes + products * roundUp(columns, panelColumns) * smaller(inner, innerBlock) * 4;
-  const line: usize = 16 + inner * 4;
+  const line: usize = sumsBytes + inner * 4;
   return roundUp(line > packed ? line : packed, 16);
 }
 
@@ -376,7 +377,7 @@ export function multiplyRows(
   rstd: usize,
   scratch: usize,
 ): void {
-  const line = scratch + 16;
+  const line = scratch + sumsBytes;
   if (twin == 0 && !transposeB && isShortSum(inner)) {
     multiplyShortSums(
       rows, inner, columns, dtypeA, a, leadingA, transposeA, dtypeB, b, leadingB, c, rowBytes, accumulate, mean, rstd, line,

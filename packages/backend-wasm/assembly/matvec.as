@@ -6,7 +6,7 @@ import { addFourRows, addRow, dotLines, dotThreeRows } from "./rows";
 
 /**
  * y[columns] (+)= x[inner] op(B); x and y in f32. `b` is [inner, columns], or [columns, inner] with `transposeB`, its rows
- * `leading` elements apart. `spill`: 16 bytes of scratch.
+ * `leading` elements apart. `sums`: `sumsBytes` of scratch.
  */
 export function matvec(
   inner: usize,
@@ -18,12 +18,12 @@ export function matvec(
   transposeB: bool,
   y: usize,
   accumulate: bool,
-  spill: usize,
+  sums: usize,
 ): void {
   if (!accumulate) memory.fill(y, 0, columns * 4);
-  if (dtypeB == F32) matvecOf<f32>(inner, columns, x, b, leading, transposeB, y, spill);
-  else if (dtypeB == F16) matvecOf<u16>(inner, columns, x, b, leading, transposeB, y, spill);
-  else matvecOf<i16>(inner, columns, x, b, leading, transposeB, y, spill);
+  if (dtypeB == F32) matvecOf<f32>(inner, columns, x, b, leading, transposeB, y, sums);
+  else if (dtypeB == F16) matvecOf<u16>(inner, columns, x, b, leading, transposeB, y, sums);
+  else matvecOf<i16>(inner, columns, x, b, leading, transposeB, y, sums);
 }
 
 function matvecOf<T>(
@@ -34,14 +34,14 @@ function matvecOf<T>(
   leading: usize,
   transposeB: bool,
   y: usize,
-  spill: usize,
+  sums: usize,
 ): void {
-  if (transposeB) dotRows<T>(inner, columns, x, b, leading, y, spill);
+  if (transposeB) dotRows<T>(inner, columns, x, b, leading, y, sums);
   else sumRows<T>(inner, columns, x, b, leading, y);
 }
 
 /** y[n] += x . row n of B. */
-function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, leading: usize, y: usize, spill: usize): void {
+function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, leading: usize, y: usize, sums: usize): void {
   // Three rows at a time, each from a third of its own: three streams from front to back, which the processor fetches
   // ahead. Neighbouring rows are too short for that. Where a third has a row less, row 0 stands in.
   const third = (columns + dotLines - 1) / dotLines;
@@ -49,10 +49,10 @@ function dotRows<T>(inner: usize, columns: usize, x: usize, b: usize, leading: u
     const n1 = n + third < columns ? n + third : 0;
     const n2 = n + 2 * third < columns ? n + 2 * third : 0;
     const bytes = leading * sizeof<T>();
-    dotThreeRows<T>(inner, x, b + n * bytes, b + n1 * bytes, b + n2 * bytes, spill);
-    add(y + n * 4, load<f32>(spill));
-    if (n1 > 0) add(y + n1 * 4, load<f32>(spill, 4));
-    if (n2 > 0) add(y + n2 * 4, load<f32>(spill, 8));
+    dotThreeRows<T>(inner, x, b + n * bytes, b + n1 * bytes, b + n2 * bytes, sums, true, true);
+    add(y + n * 4, load<f32>(sums));
+    if (n1 > 0) add(y + n1 * 4, load<f32>(sums, 4));
+    if (n2 > 0) add(y + n2 * 4, load<f32>(sums, 8));
   }
 }
 
