@@ -79,10 +79,10 @@ export class OpPlan implements OpContext {
   }
 
   #giveBack(taken: Block[]): void {
-    for (const { address, bytes } of taken) {
-      this.#instance.memory.release(address, bytes);
-      this.#budget.releaseScratch(bytes);
+    // One by one: V8 empties an array by its length slowly.
+    for (let block = taken.pop(); block !== undefined; block = taken.pop()) {
+      this.#instance.memory.release(block.address, block.bytes);
+      this.#budget.releaseScratch(block.bytes);
     }
-    taken.length = 0;
   }
 }
