@@ -388,10 +388,12 @@ export function multiplyRows(
   for (let row: usize = 0; row < rows; row++) {
     const x = a + (transposeA ? row : row * leadingA) * bytesOf(dtypeA);
     const y = c + row * rowBytes;
-    packLine(dtypeA, x, transposeA ? leadingA : 1, inner, line, mean, rstd);
-    matvec(inner, columns, line, dtypeB, b, leadingB, transposeB, y, accumulate, scratch);
+    const isLine = dtypeA == F32 && !transposeA && mean == 0;
+    if (!isLine) packLine(dtypeA, x, transposeA ? leadingA : 1, inner, line, mean, rstd);
+    const from = isLine ? x : line;
+    matvec(inner, columns, from, dtypeB, b, leadingB, transposeB, y, accumulate, scratch);
     if (twin == 0) continue;
-    matvec(inner, columns, line, dtypeB, twin, leadingB, transposeB, y + twinColumn(columns) * 4, accumulate, scratch);
+    matvec(inner, columns, from, dtypeB, twin, leadingB, transposeB, y + twinColumn(columns) * 4, accumulate, scratch);
   }
 }
 
