@@ -2,7 +2,7 @@
 //
 //     a_j = x . down[id_j],   output += sum over j of act(a_j) w_j up[id_j]
 //
-// Every row is read once, from front to back, four rows at a time; x and the output row stay in the cache. Nothing of
+// Every row is read once, from front to back, twelve rows at a time; x and the output row stay in the cache. Nothing of
 // size [T, k, H] exists. Sums are in f32 in the order of the slots.
 
 import { activateRow } from "./activation";
@@ -12,9 +12,18 @@ import { addFourRows, addRow, dotLines, dotThreeRows, sumsBytes } from "./rows";
 import { BF16, F16, F32 } from "./simd";
 import { partLength, roundUp, smaller } from "./tasks";
 
-/** Bytes of scratch a thread needs, forward and backward: lists of up to k + 3 slots, and two rows. */
+/**
+ * Rows that are read at the same time, `piece` elements of each in turn, and bytes of what their sums take in between. The
+ * kernels take three or four; with as many streams of memory a processor reads rows that are in no cache at half to two
+ * thirds of the rate of twelve. Longer turns are as good, shorter ones cost where rows are in a cache.
+ */
+const together: usize = 12;
+const piece: usize = 128;
+const togetherBytes: usize = (together / dotLines) * sumsBytes;
+
+/** Bytes of scratch a thread needs, forward and backward: lists of up to k + 3 slots, two rows, and sums. */
 export function expertsScratchBytes(topK: usize, hiddenSize: usize): usize {
-  return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4 + (together / dotLines) * sumsBytes, 64);
+  return roundUp((topK + 3) * 4 * lists + 2 * hiddenSize * 4 + togetherBytes, 64);
 }
 
 /** Lists of one token: slot, row, dot products, activations, slopes, coefficients. */
@@ -59,9 +68,6 @@ export function firstWrongId(
   const wrong = firstWrong(partLength(count, perTask, task), numExperts, ids + first * 4);
   return wrong < 0 ? -1 : wrong + <i32>first;
 }
-
-const together: usize = 12;
-const piece: usize = 128;
 
 @inline
 function rowAt<T>(table: usize, rows: usize, n: usize, hiddenSize: usize): usize {
