@@ -1,17 +1,23 @@
 // Every way in which the CUDA backend can do an op, measured beside what its model of costs expects and chooses:
 // node benchmarks/cuda-tune.mjs --out FOLDER [--sizes all|tiny] [--only TEXT] [--samples N] [--device N] [--binary FILE]
+// [--origin FILE]
 //
 // Writes tune.json after each case, and tune.txt: the rates of the device, a line for each case, and the rates that the
-// model should have (native/ops/expert_costs.h) with what they would change.
+// model should have (native/ops/expert_costs.h) with what they would change. --from N does the parts from there on, and
+// tells of them as runParts wants it.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { cuda, deviceSizes } from "@flash-moe/backend-cuda";
-import { goOnAfter, isLoss } from "./cuda/go-on.mjs";
+import { runParts } from "../tools/lib/run-parts.mjs";
+import { serveParts } from "../tools/lib/serve-parts.mjs";
+import { writeJson } from "../tools/lib/write-json.mjs";
+import { about } from "./cuda/about.mjs";
 import { measureRates } from "./cuda/measure.mjs";
 import { measureCase } from "./cuda/tune-case.mjs";
 import { gatherRates, launchCosts } from "./cuda/tune-device.mjs";
-import { report } from "./cuda/tune-report.mjs";
+import { report as reportText } from "./cuda/tune-report.mjs";
 import { isHoppers, tuneCases } from "./cuda/tune-ways.mjs";
 
 const { values: options } = parseArgs({
@@ -22,7 +28,8 @@ const { values: options } = parseArgs({
     samples: { type: "string", default: "7" },
     device: { type: "string", default: "0" },
     binary: { type: "string" },
-    after: { type: "string" },
+    origin: { type: "string" },
+    from: { type: "string" },
   },
 });
 const cases = tuneCases[/** @type {keyof typeof tuneCases} */ (options.sizes)];
@@ -36,12 +43,6 @@ const table = join(options.out, "tune.txt");
 const tiny = options.sizes === "tiny";
 const open = (more = {}) => cuda.open({ device: Number(options.device), binary: options.binary, ...more });
 
-/** @type {import("./cuda/tune-report.mjs").TuneResult} */
-const result =
-  options.after !== undefined && existsSync(file)
-    ? JSON.parse(readFileSync(file, "utf8"))
-    : await measureDevice();
-
 // Twice through all: the ways by Hopper's instruction at the end.
 const steps = [false, true].flatMap((hoppers) =>
   cases.map((size) => {
@@ -49,46 +50,88 @@ const steps = [false, true].flatMap((hoppers) =>
     return { name: `${size.name}${hoppers ? " by wgmma" : ""}`, size, ways };
   }),
 );
-let reached = options.after === undefined;
-const backend = await open({ graphs: false });
-const spare = [0, 1].map(() => backend.alloc("f32", (tiny ? 2 ** 16 : 2 ** 28) / 4));
-const flush = () => backend.copy(spare[0], spare[1]);
-for (const { name, size, ways } of steps) {
-  if (!reached) {
-    reached = name === options.after;
-    continue;
-  }
-  if (!name.includes(options.only) || ways.length === 0) continue;
-  process.stderr.write(`${name}\n`);
-  let lost = false;
-  try {
-    const samples = Number(options.samples);
-    // What other rates would choose is known from the first time.
-    const rates = name === size.name ? result.suggested : undefined;
-    result.cases.push({ ...(await measureCase(backend, flush, size, ways, samples, rates)), name });
-  } catch (error) {
-    process.stderr.write(`${name}: ${error instanceof Error ? error.message : error}\n`);
-    result.errors.push({ name, error: error instanceof Error ? error.message : String(error) });
-    lost = isLoss(error);
-  }
-  write();
-  if (lost) goOnAfter(name);
-}
-await backend.dispose();
-process.stderr.write(`${report(result)}\n`);
-process.exitCode = result.errors.length > 0 ? 1 : 0;
+const wanted = steps.filter(({ name, ways }) => name.includes(options.only) && ways.length > 0);
+/** Of a case with all its ways. */
+const silence = 45;
 
-/** After each case: a run that is cut short leaves what it has. */
-function write() {
-  writeFileSync(file, `${JSON.stringify(result, undefined, 1)}\n`);
-  writeFileSync(table, `${report(result)}\n`);
+if (options.from === undefined) await runAll();
+else await runFrom(Number(options.from));
+
+/** @param {number} first */
+async function runFrom(first) {
+  /** @type {Record<string, number> | undefined} those that were measured, in this process or in the one before */
+  let rates = first === 0 ? undefined : readResult()?.suggested;
+  /** @type {import("@flash-moe/core").Backend | undefined} */
+  let backend;
+  /** @type {() => void} */
+  let flush = () => {};
+  const openOnce = async () => {
+    if (backend !== undefined) return backend;
+    const opened = await open({ graphs: false });
+    const spare = [0, 1].map(() => opened.alloc("f32", (tiny ? 2 ** 16 : 2 ** 28) / 4));
+    flush = () => opened.copy(spare[0], spare[1]);
+    backend = opened;
+    return opened;
+  };
+  const device = {
+    name: "the rates of the device",
+    async run() {
+      const found = await measureDevice();
+      rates = found.suggested;
+      return found;
+    },
+  };
+  const parts = wanted.map(({ name, size, ways }) => ({
+    name,
+    // What other rates would choose is known from the first time.
+    run: async () =>
+      measureCase(
+        await openOnce(),
+        flush,
+        size,
+        ways,
+        Number(options.samples),
+        name === size.name ? rates : undefined,
+      ),
+  }));
+  await serveParts([device, ...parts], first, async () => backend?.dispose());
+}
+
+/** @returns {import("./cuda/tune-report.mjs").TuneResult | undefined} */
+function readResult() {
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
+}
+
+async function runAll() {
+  /** @type {import("./cuda/tune-report.mjs").TuneResult} */
+  const report = { about: about(options.origin), complete: false, cases: [], errors: [] };
+  const write = () => {
+    writeJson(file, report);
+    writeFileSync(table, `${reportText(report)}\n`);
+  };
+  const summary = await runParts({
+    command: process.execPath,
+    args: [fileURLToPath(import.meta.url), ...process.argv.slice(2)],
+    silence,
+    onResult: (name, { error, ...result }) => {
+      process.stderr.write(`${name}${error === undefined ? "" : `: ${error}`}\n`);
+      if (error !== undefined) report.errors.push({ name, error });
+      else if ("rates" in result) Object.assign(report, result);
+      else report.cases.push({ ...result, name });
+      write();
+    },
+  });
+  report.complete = summary.complete;
+  for (const problem of summary.problems) report.errors.push({ name: "between cases", error: problem });
+  write();
+  process.stderr.write(`${reportText(report)}\n`);
+  process.exitCode = report.complete && report.errors.length === 0 ? 0 : 1;
 }
 
 async function measureDevice() {
   const backend = await open({ graphs: false });
   const withGraphs = await open();
   const sizes = deviceSizes(backend);
-  process.stderr.write(`the rates of ${backend.device}\n`);
   const rates = await measureRates(backend, tiny ? 64 : 8192, tiny ? 2 ** 16 : 2 ** 29);
   const gathers = await gatherRates(backend, tiny);
   const launches = await launchCosts(backend, withGraphs, tiny);
@@ -103,15 +146,5 @@ async function measureDevice() {
     plain: rates.matmul.f32 / sizes.multiprocessors,
     launch: launches.plain.deviceMicroseconds / 1e6,
   };
-  return {
-    device,
-    ...sizes,
-    node: process.version,
-    rates,
-    gathers,
-    launches,
-    suggested,
-    cases: [],
-    errors: [],
-  };
+  return { device, ...sizes, rates, gathers, launches, suggested };
 }

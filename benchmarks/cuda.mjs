@@ -1,16 +1,18 @@
-// The CUDA backend at upstream's sizes and the paper's: node benchmarks/cuda.mjs --out FOLDER [--sizes all|tiny]
-// [--only TEXT] [--seconds S] [--device N] [--binary FILE]
+// The CUDA backend at upstream's sizes and the paper's: node benchmarks/cuda.mjs --out FOLDER [--sizes all|peers|first|tiny]
+// [--only TEXT] [--seconds S] [--device N] [--binary FILE] [--origin FILE]
 //
-// Writes cuda.json, and for each case a file of its tensors and of what was computed: cuda_peers.py measures others on
-// the same tensors and compares.
-//
-// After a case that loses the device, the rest runs in a new process, which is told by --after NAME.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+// Writes cuda.json after each case, and for each a file of its tensors and of what was computed: cuda_peers.py measures
+// others on the same tensors and compares. --from N does the parts from there on, and tells of them as runParts wants it.
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { cuda } from "@flash-moe/backend-cuda";
+import { runParts } from "../tools/lib/run-parts.mjs";
+import { serveParts } from "../tools/lib/serve-parts.mjs";
+import { writeJson } from "../tools/lib/write-json.mjs";
+import { about } from "./cuda/about.mjs";
 import { forwardFloor, nameOf, sizes } from "./cuda/cases.mjs";
-import { goOnAfter, isLoss } from "./cuda/go-on.mjs";
 import { measureCall, measureRates } from "./cuda/measure.mjs";
 import { writeOnce } from "./cuda/tensors.mjs";
 import { inputsOf, sharedName, workOf, writeResults } from "./cuda/work.mjs";
@@ -23,57 +25,84 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "1" },
     device: { type: "string", default: "0" },
     binary: { type: "string" },
-    after: { type: "string" },
+    origin: { type: "string" },
+    from: { type: "string" },
   },
 });
-const cases = sizes[/** @type {keyof typeof sizes} */ (options.sizes)];
-if (options.out === undefined || cases === undefined) {
+const all = sizes[/** @type {keyof typeof sizes} */ (options.sizes)];
+if (options.out === undefined || all === undefined) {
   console.error(`--out FOLDER is needed; --sizes takes ${Object.keys(sizes).join(" or ")}`);
   process.exit(2);
 }
+const cases = all.filter((size) => nameOf(size).includes(options.only));
 const out = options.out;
 const folder = join(out, "tensors");
 mkdirSync(folder, { recursive: true });
-const open = () => cuda.open({ device: Number(options.device), binary: options.binary });
 const tiny = options.sizes === "tiny";
 const flushBytes = tiny ? 2 ** 16 : 2 ** 29;
+/** Of a case, its tensors made and written and its calls measured: a GPU that hangs is not waited for longer. */
+const silence = 45;
 
-let device = "";
-const file = join(out, "cuda.json");
-const { after } = options;
-/** @type {{ rates: import("./cuda/cases.mjs").Rates, rows: { name: string, error?: string }[] }} */
-const { rates, rows } =
-  after === undefined
-    ? { rates: await withBackend((backend) => measureRates(backend, tiny ? 64 : 8192, flushBytes)), rows: [] }
-    : JSON.parse(readFileSync(file, "utf8"));
-let reached = after === undefined;
-for (const size of cases) {
-  const name = nameOf(size);
-  if (!reached) {
-    reached = name === after;
-    continue;
-  }
-  if (!name.includes(options.only)) continue;
-  process.stderr.write(`${name}\n`);
-  let lost = false;
-  try {
-    rows.push(await withBackend((backend) => run(backend, size, name)));
-  } catch (error) {
-    rows.push({ name, ...size, error: error instanceof Error ? error.message : String(error) });
-    process.stderr.write(`  ${rows.at(-1)?.error}\n`);
-    lost = isLoss(error);
-  }
-  // After each: a run that is cut short leaves what it has.
-  const result = { device, node: process.version, rates, rows };
-  writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  if (lost) goOnAfter(name);
+if (options.from === undefined) await runAll();
+else await runFrom(Number(options.from));
+
+/** @param {number} first */
+async function runFrom(first) {
+  const rates = {
+    name: "rates",
+    run: () =>
+      withBackend(async (backend) => ({
+        device: backend.device,
+        rates: await measureRates(backend, tiny ? 64 : 8192, flushBytes),
+      })),
+  };
+  const parts = cases.map((size) => ({
+    name: nameOf(size),
+    run: () => withBackend((backend) => measure(backend, size, nameOf(size))),
+  }));
+  await serveParts([rates, ...parts], first);
 }
-process.exitCode = rows.some((row) => "error" in row) ? 1 : 0;
+
+async function runAll() {
+  const report = {
+    device: "",
+    about: about(options.origin),
+    rates: null,
+    complete: false,
+    problems: [],
+    rows: [],
+  };
+  const file = join(out, "cuda.json");
+  const byName = new Map(cases.map((size) => [nameOf(size), size]));
+  const summary = await runParts({
+    command: process.execPath,
+    args: [fileURLToPath(import.meta.url), ...process.argv.slice(2)],
+    silence,
+    onResult: (name, { device, ...result }) => {
+      report.device = device ?? report.device;
+      const size = byName.get(name);
+      if (size === undefined) {
+        report.rates = result.rates ?? null;
+        if (result.error !== undefined) report.problems.push(`rates: ${result.error}`);
+      } else {
+        const floor = report.rates === null ? null : 1e6 * forwardFloor(size, report.rates);
+        report.rows.push({ name, ...size, forwardFloorMicroseconds: floor, ...result });
+      }
+      process.stderr.write(`${name}${result.error === undefined ? "" : `: ${result.error}`}\n`);
+      writeJson(file, report);
+    },
+  });
+  report.complete = summary.complete;
+  report.problems.push(...summary.problems);
+  writeJson(file, { ...report, gpusAfter: about(undefined).gpus });
+  for (const problem of report.problems) process.stderr.write(`${problem}\n`);
+  const ok = report.complete && report.problems.length === 0 && report.rows.every((row) => !("error" in row));
+  process.exitCode = ok ? 0 : 1;
+}
 
 /** @template Result @param {(backend: import("@flash-moe/core").Backend) => Promise<Result>} use */
 async function withBackend(use) {
-  const backend = await open();
-  device = backend.device;
+  const backend = await cuda.open({ device: Number(options.device), binary: options.binary });
   try {
     return await use(backend);
   } finally {
@@ -82,7 +111,7 @@ async function withBackend(use) {
 }
 
 /** @param {import("@flash-moe/core").Backend} backend @param {import("./cuda/cases.mjs").Case} size @param {string} name */
-async function run(backend, size, name) {
+async function measure(backend, size, name) {
   const { own, shared } = inputsOf(size);
   const hasShared = Object.keys(shared).length > 0;
   await writeOnce(folder, name, own);
@@ -105,14 +134,11 @@ async function run(backend, size, name) {
   for (const [call, enqueue] of Object.entries(work.calls)) {
     microseconds[call] = await measureCall(backend, flush, enqueue, Number(options.seconds));
   }
-  const floor = 1e6 * forwardFloor(size, rates);
-  const files = { tensors: `${name}.safetensors`, ours: `${name}.ours.safetensors` };
   return {
-    name,
-    ...size,
-    ...files,
+    device: backend.device,
+    tensors: `${name}.safetensors`,
+    ours: `${name}.ours.safetensors`,
     tables: hasShared ? `${sharedName(size)}.safetensors` : undefined,
-    forwardFloorMicroseconds: floor,
     microseconds,
     inputBytes,
     peakBytes,

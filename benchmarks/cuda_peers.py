@@ -1,19 +1,24 @@
-"""PyTorch and upstream's Triton kernels at the sizes of cuda.mjs, on the same tensors, in the same way.
+"""One of the others at the sizes of cuda.mjs, on the same tensors, in the same way: PyTorch, or upstream's Triton kernels.
 
-    python3 cuda_peers.py --out FOLDER [--flash-moe DIRECTORY] [--omni-moe DIRECTORY] [--only TEXT] [--seconds S]
+    python3 cuda_peers.py --out FOLDER --implementation NAME [--directory DIRECTORY] [--row NAME ...] [--seconds S]
+                          [--rates] [--from N]
 
-FOLDER is what cuda.mjs wrote. The directories are clones of upstream's two repositories; without them only PyTorch is
-measured. Everything is compared first: with PyTorch in float64 on some tokens, and with what ours computed on all.
-Writes peers.json after each case. What torch.compile makes comes last, after all else: it compiles for each size, which
-takes most of the time there is. Needs torch, and triton for upstream; nothing else.
+cuda-peers.mjs runs it for each of them. FOLDER is what cuda.mjs wrote; DIRECTORY is a clone of upstream's repository.
+Everything is compared first: with PyTorch in float64 on some tokens, and with what ours computed on all. What comes out
+wrong is not measured.
+
+Its parts are loading the implementation and then each row; it does those from number N on, with a line of JSON before
+and after each, as tools/lib/run-parts.mjs wants it. Needs torch, and triton for upstream; nothing else.
 """
 
 import argparse
 import json
+import math
+import os
+import signal
 import statistics
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -22,7 +27,13 @@ from torch.nn import functional as F
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "I32": torch.int32}
 CHECKED_TOKENS = 64
-COMPILED = "torch.compile"
+
+# The largest difference by the largest value beyond which it is another function, not another rounding: upstream adds up
+# thousands of experts in bf16.
+WRONG = {"bf16": 0.05, "f32": 1e-3}
+WRONG_EXPERTS = 0.3
+# Of tokens that chose other experts: those whose last scores are as good as equal.
+WRONG_IDS = 0.02
 
 
 def read_safetensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
@@ -43,6 +54,12 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference by the largest value."""
     actual, expected = actual.double(), expected.double()
     return ((actual - expected).abs().max() / expected.abs().max().clamp_min(1e-300)).item()
+
+
+def norm_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Norm of the difference by the norm."""
+    actual, expected = actual.double(), expected.double()
+    return ((actual - expected).norm() / expected.norm().clamp_min(1e-300)).item()
 
 
 # --- what is computed, in plain PyTorch -------------------------------------------------------------------------
@@ -126,24 +143,77 @@ def upstream_omni(directory: str):
     return {"experts": experts, "mlp": triton_omni_mlp_func, "select": select}
 
 
-def implementations(arguments):
-    eager = {"experts": eager_experts, "mlp": eager_mlp, "select": eager_select}
-    found = {"PyTorch eager": eager}
-    if hasattr(torch, "compile"):
-        found[COMPILED] = {name: torch.compile(part, dynamic=False) for name, part in eager.items()}
-    problems = {}
-    for name, directory, load in [
-        ("flash-moe (Triton)", arguments.flash_moe, upstream_flash),
-        ("omni-moe (Triton)", arguments.omni_moe, upstream_omni),
-    ]:
-        if directory is None:
-            problems[name] = "its directory was not given"
+EAGER = {"experts": eager_experts, "mlp": eager_mlp, "select": eager_select, "linear": F.linear}
+
+
+def compiled(_directory):
+    # The backward is measured again and again over one forward.
+    torch._functorch.config.donated_buffer = False
+    return {name: torch.compile(part, dynamic=False) for name, part in EAGER.items()}
+
+
+IMPLEMENTATIONS = {"eager": lambda _: EAGER, "compile": compiled, "flash-moe": upstream_flash, "omni-moe": upstream_omni}
+
+
+def commit_of(directory):
+    if directory is None:
+        return None
+    named = Path(directory) / "COMMIT"
+    if named.is_file():
+        return named.read_text().strip()
+    try:
+        done = subprocess.run(["git", "-C", directory, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+# --- upstream's tuning ------------------------------------------------------------------------------------------
+
+MOST_CONFIGURATIONS = 8
+
+
+def autotuners():
+    """Upstream's kernels that choose among configurations: name -> Autotuner."""
+    found = {}
+    for module in list(sys.modules.values()):
+        if not getattr(module, "__name__", "").startswith(("flash_moe.ops.triton", "omni_moe.ops.triton")):
             continue
-        try:
-            found[name] = load(directory)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the others go on
-            problems[name] = describe(error)
-    return found, problems
+        for name, value in vars(module).items():
+            if isinstance(getattr(value, "configs", None), list):
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = value
+    return found
+
+
+def reduce_configurations(kernels, originals, inner):
+    """Leaves those that compile within seconds, at most eight of a kernel; of an MLP's, those whose one tile covers a row.
+
+    Upstream has up to 64 for a kernel and each size, and a kernel of hundreds of elements a thread compiles for minutes.
+    An MLP's tile that is shorter than the row computes a part of it, and so is the fastest.
+    """
+    told = {}
+    for name, kernel in kernels.items():
+        configurations = originals[name]
+        keep = configurations
+        if "mlp" in name:
+            keep = [one for one in keep if inner <= tile_size(one)]
+        is_split = "split" in name
+        if is_split or len(keep) > MOST_CONFIGURATIONS:
+            most = 64 if is_split else 128
+            keep = [one for one in keep if tile_size(one) <= most * 32 * one.num_warps] or keep[:1]
+            stages = min(one.num_stages for one in keep)
+            keep = [one for one in keep if one.num_stages == stages]
+        if len(keep) > MOST_CONFIGURATIONS:
+            step = (len(keep) - 1) / (MOST_CONFIGURATIONS - 1)
+            keep = [keep[round(n * step)] for n in range(MOST_CONFIGURATIONS)]
+        kernel.configs = keep
+        if len(keep) < len(configurations):
+            told[name] = f"{len(keep)} of {len(configurations)}"
+    return told
+
+
+def tile_size(configuration):
+    return math.prod(value for value in configuration.kwargs.values() if isinstance(value, int))
 
 
 def describe(error: BaseException) -> str:
@@ -163,12 +233,14 @@ GRADIENTS = {
     },
     "router": {"logits": "grad_logits"},
     "layer": {"hidden_states": "grad_hidden_states"},
+    "linear": {},
 }
 LEARNT = {
     "experts": ["hidden_states", "weights", "down", "up"],
     "mlp": ["hidden_states", "gate_proj", "up_proj", "down_proj"],
     "router": ["logits"],
     "layer": ["hidden_states", "down", "up", "gate_proj", "up_proj", "down_proj", "router_gate"],
+    "linear": [],
 }
 
 
@@ -192,7 +264,11 @@ def forward_of(kind, row, parts):
         output = eager_layer(t, keys, k, parts["experts"], parts["mlp"], parts["select"])
         return output, {"output": output}
 
-    return {"experts": experts, "mlp": mlp, "router": router, "layer": layer}[kind]
+    def linear(t):
+        output = parts["linear"](t["a"], t["b"])
+        return output, {"output": output}
+
+    return {"experts": experts, "mlp": mlp, "router": router, "layer": layer, "linear": linear}[kind]
 
 
 def incoming(kind, tensors):
@@ -202,7 +278,7 @@ def incoming(kind, tensors):
 def exact_results(kind, row, tensors):
     """In float64, of the first tokens: name -> tensor."""
     count = min(CHECKED_TOKENS, row["tokens"])
-    per_token = {"hidden_states", "grad_output", "logits", "grad_weights", "ids", "weights"}
+    per_token = {"hidden_states", "grad_output", "logits", "grad_weights", "ids", "weights", "a"}
     some = {name: (value[:count] if name in per_token else value) for name, value in tensors.items()}
     if kind in ("experts", "layer") and row["experts"] * row["hidden"] * 16 > 20e9:
         return {}
@@ -214,7 +290,7 @@ def exact_results(kind, row, tensors):
                 eager_experts(some["hidden_states"][t : t + 1], some["down"], some["up"], some["ids"][t : t + 1], some["weights"][t : t + 1])
                 for t in range(count)
             ])}
-        _, outputs = forward_of(kind, row, {"experts": by_token, "mlp": eager_mlp, "select": eager_select})(some)
+        _, outputs = forward_of(kind, row, EAGER | {"experts": by_token})(some)
     return {name: value for name, value in outputs.items() if value.is_floating_point()}
 
 
@@ -237,6 +313,8 @@ class Timer:
         if warm:
             work()
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        # A millisecond in which the work is enqueued, so that its time has no waiting for the host in it.
+        torch.cuda._sleep(2_000_000)
         start.record()
         work()
         end.record()
@@ -244,11 +322,13 @@ class Timer:
         return 1000 * start.elapsed_time(end)
 
     def measure(self, work):
-        for _ in range(3):
-            work()
-        torch.cuda.synchronize()
+        work()
         first = self.once(work, False)
-        count = int(max(5, min(51, 1e6 * self.seconds / (3 * (first + 500)))))
+        if first < 1e5:
+            for _ in range(2):
+                work()
+            torch.cuda.synchronize()
+        count = int(max(3, min(51, 1e6 * self.seconds / (3 * (first + 500)))))
         cold, warm = [], []
         for _ in range(count):
             cold.append(self.once(work, False))
@@ -256,8 +336,8 @@ class Timer:
         return {"cold": statistics.median(cold), "warm": statistics.median(warm), "samples": count}
 
 
-def run_one(kind, row, parts, tensors, exact, ours, timer):
-    """Checks one implementation, then measures it."""
+def run_one(kind, row, parts, tensors, exact, ours, timer, partly):
+    """Checks the implementation, then measures it where it is right."""
     leaves = {
         name: value.detach().requires_grad_(name in LEARNT[kind] and value.is_floating_point())
         for name, value in tensors.items()
@@ -267,26 +347,46 @@ def run_one(kind, row, parts, tensors, exact, ours, timer):
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with torch.no_grad():
-        _, outputs = forward({name: value.detach() for name, value in leaves.items()})
+        plain = {name: value.detach() for name, value in leaves.items()}
+        _, outputs = forward(plain)
     torch.cuda.synchronize()
-    result = {"peakBytesForward": torch.cuda.max_memory_allocated() - before, "errors": {}, "differences": {}}
-    for name, expected in exact.items():
-        result["errors"][name] = relative_error(outputs[name][: len(expected)], expected)
+    result = {"peakBytesForward": torch.cuda.max_memory_allocated() - before}
+    result["errors"] = {name: relative_error(outputs[name][: len(value)], value) for name, value in exact.items()}
+    result["differences"] = differences = {}
     for name, value in outputs.items():
         if name in ours and value.is_floating_point():
-            result["differences"][name] = relative_error(ours[name], value)
+            differences[name] = relative_error(ours[name], value)
         elif name in ours:
             same = ours[name].long().sort(-1).values == value.long().sort(-1).values
-            result["differences"][name] = 1 - same.all(-1).double().mean().item()
+            differences[name] = 1 - same.all(-1).double().mean().item()
     del outputs
+    # Against float64 where that is known; what ours would be wrong in must not be laid to the other.
+    result["wrong"] = wrong_ones(row, result["errors"] or differences, kind == "experts")
+    result["wrong"] += wrong_ids(differences)
+    if result["wrong"]:
+        return result
     with torch.no_grad():
-        plain = {name: value.detach() for name, value in leaves.items()}
         result["microseconds"] = {"forward": timer.measure(lambda: forward(plain))}
+    if not LEARNT[kind]:
+        return result
+    # Should the backward end the process.
+    partly(result | {"backward": "it did not come back"})
     try:
         run_backward(kind, row, leaves, forward, tensors, ours, timer, result)
     except Exception as error:  # noqa: BLE001 - the forward's numbers stand
         result["backward"] = describe(error)
     return result
+
+
+def wrong_ones(row, errors, of_experts):
+    limit = WRONG_EXPERTS if of_experts and row["dtype"] == "bf16" else WRONG[row["dtype"]]
+    # Negated, so that NaN is wrong.
+    return [f"{name} by {error:.1e}" for name, error in errors.items() if name != "ids" and not error <= limit]
+
+
+def wrong_ids(differences):
+    part = differences.get("ids", 0.0)
+    return [] if part <= WRONG_IDS else [f"the experts of {100 * part:.0f} % of the tokens"]
 
 
 def run_backward(kind, row, leaves, forward, tensors, ours, timer, result):
@@ -302,15 +402,21 @@ def run_backward(kind, row, leaves, forward, tensors, ours, timer, result):
     gradients = dict(zip(LEARNT[kind], backward()))
     torch.cuda.synchronize()
     result["peakBytesBackward"] = torch.cuda.max_memory_allocated() - before
+    differences = {}
     for name, ours_name in GRADIENTS[kind].items():
         if ours_name in ours and gradients.get(name) is not None:
-            result["differences"][ours_name] = relative_error(ours[ours_name], gradients[name])
+            differences[ours_name] = relative_error(ours[ours_name], gradients[name])
     del gradients
+    result["differences"] |= differences
+    wrong = wrong_ones(row, differences, kind in ("experts", "layer"))
+    if wrong:
+        result["backward"] = f"differs from ours: {', '.join(wrong)}"
+        return
     result["microseconds"]["backward"] = timer.measure(backward)
 
 
-def measure_case(row, folder, found, device, seconds):
-    """By each of the implementations that are found."""
+def measure_row(row, folder, parts, device, seconds, partly):
+    """By one implementation; `partly` is given what is known before the backward."""
     if hasattr(torch, "_dynamo"):
         # Else it gives up after a few sizes, and runs the rest as they are.
         torch._dynamo.reset()
@@ -319,21 +425,25 @@ def measure_case(row, folder, found, device, seconds):
     if row.get("tables"):
         tensors |= read_safetensors(folder / row["tables"], device)
     ours = read_safetensors(folder / row["ours"], device)
-    entry = {"name": row["name"], "results": {}}
+    result = {}
     exact = {}
     try:
         exact = exact_results(kind, row, tensors)
-        entry["ourErrors"] = {name: relative_error(ours[name][: len(value)], value) for name, value in exact.items()}
+        result["ourErrors"] = {
+            name: {"largest": relative_error(ours[name][: len(value)], value), "norm": norm_error(ours[name][: len(value)], value)}
+            for name, value in exact.items()
+        }
     except Exception as error:  # noqa: BLE001
-        entry["exact"] = describe(error)
-    timer = Timer(device, seconds)
-    for name, parts in found.items():
-        try:
-            entry["results"][name] = run_one(kind, row, parts, tensors, exact, ours, timer)
-        except Exception as error:  # noqa: BLE001 - that it cannot run this size is a result
-            entry["results"][name] = {"error": describe(error)}
-        torch.cuda.empty_cache()
-    return entry
+        result["exact"] = describe(error)
+    torch.cuda.empty_cache()
+    try:
+        timer = Timer(device, seconds)
+        result |= run_one(kind, row, parts, tensors, exact, ours, timer, lambda some: partly(result | some))
+    except Exception as error:  # noqa: BLE001 - that it cannot run this size is a result
+        result["error"] = describe(error)
+    # After an illegal access nothing runs in this process.
+    told = f"{result.get('error')} {result.get('backward')}"
+    return result | {"lost": any(text in told for text in ("CUDA error", "AcceleratorError", "illegal", "launch fail"))}
 
 
 # --- the device -------------------------------------------------------------------------------------------------
@@ -371,75 +481,83 @@ def device_rates(device):
         a, b = (torch.randn(8192, 8192, device=device, dtype=dtype) for _ in range(2))
         matmul[name] = 2 * 8192**3 / best(lambda x=a, y=b: x @ y.t())
     rates["matmul"] = matmul
-    # cuBLAS at the sizes of the shared MLP: the yardstick of our products.
-    products = {}
-    for rows, inner, columns in [(1024, 1024, 1024), (1024, 1024, 4096), (1024, 4096, 1024), (4096, 1024, 1024)]:
-        a = torch.randn(rows, inner, device=device, dtype=torch.bfloat16)
-        b = torch.randn(columns, inner, device=device, dtype=torch.bfloat16)
-        products[f"{rows}x{inner}x{columns}"] = 1e6 * best(lambda x=a, y=b: F.linear(x, y))
-    rates["cublasMicroseconds"] = products
     return rates
-
-
-def clocks():
-    query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.draw,temperature.gpu"
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={query}", "--format=csv"], capture_output=True, text=True, timeout=30
-        )
-        return done.stdout.strip().splitlines()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [str(error)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--flash-moe")
-    parser.add_argument("--omni-moe")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--implementation", choices=IMPLEMENTATIONS, required=True)
+    parser.add_argument("--directory")
+    parser.add_argument("--row", action="append", default=[])
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rates", action="store_true")
+    parser.add_argument("--from", type=int, default=0, dest="first")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("this PyTorch sees no GPU", file=sys.stderr)
         return 3
     torch.backends.cuda.matmul.allow_tf32 = False
     device = torch.device("cuda")
-    found, problems = implementations(arguments)
-    rows = json.loads((arguments.out / "cuda.json").read_text())["rows"]
-    report = {
+    rows = {row["name"]: row for row in json.loads((arguments.out / "cuda.json").read_text())["rows"]}
+    if arguments.first == 0:
+        say({"begins": "load", "index": 0})
+        loaded, parts = load(arguments, device)
+        say({"result": loaded, "index": 0})
+    else:
+        _, parts = load(arguments, device)
+    kernels = autotuners()
+    originals = {name: kernel.configs for name, kernel in kernels.items()}
+    for index, name in enumerate(arguments.row if parts else [], 1):
+        if index < arguments.first:
+            continue
+        say({"begins": name, "index": index})
+        tuned = reduce_configurations(kernels, originals, rows[name]["inner"])
+
+        def tell(some, tuned=tuned, index=index):
+            say({"result": some | ({"autotuned": tuned} if tuned else {}), "index": index})
+
+        try:
+            result = measure_row(rows[name], arguments.out / "tensors", parts, device, arguments.seconds, tell)
+        except Exception as error:  # noqa: BLE001
+            result = {"error": describe(error)}
+        tell(result)
+        if result.get("lost"):
+            # Not by way of the driver, which may wait for the device.
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.cuda.empty_cache()
+    say({"done": True})
+    return 0
+
+
+def load(arguments, device):
+    """What it is, and its parts; none where it does not load."""
+    about = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "clocksBefore": clocks(),
-        "rates": device_rates(device),
-        "absent": problems,
-        "cases": [],
+        "commit": commit_of(arguments.directory),
     }
-    target = arguments.out / "peers.json"
-    compiled = {name: parts for name, parts in found.items() if name == COMPILED}
-    others = {name: parts for name, parts in found.items() if name != COMPILED}
-    entries = {}
-    for some in (others, compiled):
-        for row in rows:
-            if "error" in row or arguments.only not in row["name"] or not some:
-                continue
-            started = time.monotonic()
-            try:
-                entry = measure_case(row, arguments.out / "tensors", some, device, arguments.seconds)
-            except Exception as error:  # noqa: BLE001
-                entry = {"name": row["name"], "error": describe(error), "results": {}}
-            torch.cuda.empty_cache()
-            if row["name"] in entries:
-                entries[row["name"]]["results"] |= entry["results"]
-            else:
-                entries[row["name"]] = entry
-                report["cases"].append(entry)
-            report["clocksAfter"] = clocks()
-            target.write_text(json.dumps(report, indent=2) + "\n")
-            print(f"{row['name']} ({', '.join(some)}): {time.monotonic() - started:.1f} s", file=sys.stderr)
-    target.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    try:
+        parts = IMPLEMENTATIONS[arguments.implementation](arguments.directory)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the others go on
+        return about | {"error": describe(error)}, {}
+    if arguments.rates and arguments.first == 0:
+        about["rates"] = device_rates(device)
+    return about, parts
+
+
+def say(line) -> None:
+    print(json.dumps(finite(line)), flush=True)
+
+
+def finite(value):
+    """JSON has no numbers that are none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

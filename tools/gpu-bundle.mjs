@@ -1,5 +1,5 @@
-// Packs everything that a bare Linux machine with an NVIDIA driver needs to test and measure the CUDA backend, Node
-// included: pnpm gpu:bundle [--out FOLDER] [--no-tar] [--shim]
+// Builds the addon and packs everything that a bare Linux machine with an NVIDIA driver needs to test and measure the
+// CUDA backend, Node included: pnpm gpu:bundle [--out FOLDER] [--no-tar] [--shim]
 //
 // Leaves FOLDER (default build/gpu-bundle) and FOLDER.tar, each under 60 MB. There: ./run.sh --help. --shim packs the
 // build for the CPU instead of the one for GPUs, to test the bundle itself.
@@ -15,13 +15,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { constants, gzipSync } from "node:zlib";
-
-// @boundaries-ignore of the build that is packed
-import { interfaceVersion as wantedInterface } from "../packages/backend-cuda/dist/addon.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values: options } = parseArgs({
@@ -42,11 +39,15 @@ packNode();
 packPackages();
 packAddon();
 packWebGpu();
-packFolder("tools/gpu-bundle", app, (path) => !path.endsWith("run.sh"));
-for (const part of ["cuda", "cuda.mjs", "cuda-tune.mjs", "cuda_peers.py", "statistics.mjs"]) {
-  packFolder(`benchmarks/${part}`, join(app, "benchmarks", part), () => true);
+// Where they are in the repository: they import each other.
+for (const part of [
+  ...["gpu-bundle", "lib", "goldens"].map((name) => `tools/${name}`),
+  ...["cuda", "cuda.mjs", "cuda-tune.mjs", "cuda-peers.mjs", "cuda_peers.py", "statistics.mjs"].map(
+    (name) => `benchmarks/${name}`,
+  ),
+]) {
+  packFolder(part, join(app, part), (path) => !path.includes("__pycache__") && !path.endsWith("run.sh"));
 }
-packFolder("tools/goldens", join(app, "goldens"), (path) => !path.includes("__pycache__"));
 writeFileSync(join(app, "package.json"), '{ "private": true, "type": "module" }\n');
 writeFileSync(join(out, "origin.json"), `${JSON.stringify(origin(), undefined, 2)}\n`);
 cpSync(join(root, "tools/gpu-bundle/run.sh"), join(out, "run.sh"));
@@ -97,14 +98,13 @@ function packPackages() {
 
 function packAddon() {
   const folder = options.shim ? "shim" : "cuda";
+  // Only what changed is compiled: so it is what origin.json says it is.
+  const build = spawnSync(process.execPath, ["build.mjs", ...(options.shim ? ["--shim"] : [])], {
+    cwd: join(root, "packages/backend-cuda"),
+    stdio: "inherit",
+  });
+  if (build.status !== 0) fail("the addon is not built; that of GPUs needs nvcc");
   const binary = join(root, `packages/backend-cuda/build/${folder}/flash_moe_cuda.node`);
-  if (!existsSync(binary)) {
-    fail(`there is no ${relative(root, binary)}: build it with pnpm build:cuda, which needs nvcc`);
-  }
-  const { interfaceVersion } = createRequire(import.meta.url)(binary);
-  if (interfaceVersion !== wantedInterface) {
-    fail(`${relative(root, binary)} is older than the packages: build it again with pnpm build:cuda`);
-  }
   const target = options.shim ? out : join(app, "node_modules/@flash-moe/backend-cuda-linux-x64");
   compress(binary, join(target, "flash_moe_cuda.node.gz"));
 }

@@ -1,7 +1,7 @@
 // What is measured on a GPU: upstream's own sizes, the paper's, and decoding; and the least time that each can take.
 
 /**
- * @typedef {{ kind: "router" | "experts" | "mlp" | "layer", dtype: "bf16" | "f32", tokens: number, hidden: number,
+ * @typedef {{ kind: "router" | "experts" | "mlp" | "layer" | "linear", dtype: "bf16" | "f32", tokens: number, hidden: number,
  *   keys: number, experts: number, topK: number, inner: number }} Case
  */
 
@@ -31,53 +31,52 @@ function mlpCase(inner) {
   return { kind: "mlp", dtype: "bf16", tokens: 1024, hidden: 1024, keys: 0, experts: 0, topK: 0, inner };
 }
 
-/** @type {Case[]} */
-const measured = [
-  // First what matters most, should the time run out.
-  { kind: "layer", dtype: "bf16", tokens: 4096, ...paper, topK: 512, inner: 1024 },
-  { kind: "layer", dtype: "bf16", tokens: 1024, ...paper, topK: 512, inner: 1024 },
-  ...[1024, 4096, 16_384, 65_536].map((experts) => expertsCase(1024, experts, 32)),
-  ...[512, 1250, 4096].map((topK) => expertsCase(1024, paper.experts, topK)),
-  expertsCase(4096, paper.experts, 512),
-  expertsCase(16_384, paper.experts, 512),
+/** A product of [tokens, hidden] and [inner, hidden] transposed. @param {number[]} size @returns {Case} */
+function linearCase([tokens, hidden, inner]) {
+  return { kind: "linear", dtype: "bf16", tokens, hidden, keys: 0, experts: 0, topK: 0, inner };
+}
+
+/** @param {number} tokens @param {number} keys @param {number} topK @returns {Case} */
+function layerCase(tokens, keys, topK) {
+  const sizes = { hidden: 1024, keys, experts: keys * keys, topK, inner: 1024 };
+  return { kind: "layer", dtype: "bf16", tokens, ...sizes };
+}
+
+/** What matters most, should the time run out. */
+const first = [
+  layerCase(4096, paper.keys, 512),
+  layerCase(1024, 128, 32),
+  expertsCase(1024, paper.experts, 512),
+  expertsCase(1024, 65_536, 32),
+  routerCase(256, 32),
+  mlpCase(4096),
+  ...[
+    [1024, 1024, 1024],
+    [1024, 1024, 4096],
+    [1024, 4096, 1024],
+    [4096, 1024, 1024],
+  ].map((size) => linearCase(size)),
+];
+const second = [
+  expertsCase(1024, 16_384, 32),
   expertsCase(1, 65_536, 64),
+  layerCase(1, 256, 64),
+  routerCase(320, 512),
+  routerCase(128, 32),
+  mlpCase(1024),
+  layerCase(1024, paper.keys, 512),
+  expertsCase(4096, paper.experts, 512),
+];
+const rest = [
+  layerCase(16, 256, 64),
+  ...[1024, 4096].map((experts) => expertsCase(1024, experts, 32)),
+  ...[1250, 4096].map((topK) => expertsCase(1024, paper.experts, topK)),
+  expertsCase(16_384, paper.experts, 512),
   expertsCase(16, 65_536, 64),
   expertsCase(16, paper.experts, 512),
   ...[64, 128, 256, 320].flatMap((keys) => [16, 32, 512].map((topK) => routerCase(keys, topK))),
-  mlpCase(1024),
-  mlpCase(4096),
-  {
-    kind: "layer",
-    dtype: "bf16",
-    tokens: 1024,
-    hidden: 1024,
-    keys: 128,
-    experts: 16_384,
-    topK: 32,
-    inner: 1024,
-  },
-  {
-    kind: "layer",
-    dtype: "bf16",
-    tokens: 1,
-    hidden: 1024,
-    keys: 256,
-    experts: 65_536,
-    topK: 64,
-    inner: 1024,
-  },
-  {
-    kind: "layer",
-    dtype: "bf16",
-    tokens: 16,
-    hidden: 1024,
-    keys: 256,
-    experts: 65_536,
-    topK: 64,
-    inner: 1024,
-  },
-  { ...expertsCase(1024, 16_384, 32), dtype: "f32" },
-  { ...mlpCase(1024), dtype: "f32" },
+  { ...expertsCase(1024, 16_384, 32), dtype: /** @type {const} */ ("f32") },
+  { ...mlpCase(1024), dtype: /** @type {const} */ ("f32") },
 ];
 
 /** Small enough for a CPU: whether the benchmark itself works. @type {Case[]} */
@@ -87,9 +86,16 @@ const tiny = [
   { kind: "router", dtype: "f32", tokens: 4, hidden: 0, keys: 8, experts: 64, topK: 4, inner: 0 },
   { kind: "mlp", dtype: "f32", tokens: 4, hidden: 16, keys: 0, experts: 0, topK: 0, inner: 24 },
   { kind: "layer", dtype: "bf16", tokens: 3, hidden: 32, keys: 8, experts: 64, topK: 4, inner: 16 },
+  { kind: "linear", dtype: "bf16", tokens: 5, hidden: 32, keys: 0, experts: 0, topK: 0, inner: 24 },
 ];
 
-export const sizes = { all: measured, tiny };
+/** Those that are named twice are done once. @param {Case[]} cases */
+function once(cases) {
+  return [...new Map(cases.map((size) => [nameOf(size), size])).values()];
+}
+
+/** By the option --sizes; `peers`: those by which others are measured before all else, in this order. */
+export const sizes = { all: once([...first, ...second, ...rest]), peers: [...first, ...second], first, tiny };
 
 /** @param {Case} size */
 export function nameOf({ kind, dtype, tokens, hidden, keys, experts, topK, inner }) {
@@ -97,6 +103,7 @@ export function nameOf({ kind, dtype, tokens, hidden, keys, experts, topK, inner
     experts: [tokens, hidden, experts, topK],
     router: [tokens, `${keys}x${keys}`, topK],
     mlp: [tokens, hidden, inner],
+    linear: [tokens, hidden, inner],
     layer: [tokens, hidden, experts, topK, inner],
   };
   return `${kind}-${parts[kind].join("-")}-${dtype}`;
@@ -125,6 +132,10 @@ export function forwardFloor(size, rates) {
         (6 * states * inner) / matmul,
         (bytes * (3 * inner * hidden + 2 * states)) / rates.copy,
       );
+    }
+    case "linear": {
+      const moved = bytes * (states + inner * hidden + tokens * inner);
+      return Math.max((2 * states * inner) / matmul, moved / rates.copy);
     }
     case "experts": {
       const pairs = tokens * topK;

@@ -2,7 +2,6 @@
 import { deviceMilliseconds, expectedTimes, tune } from "@flash-moe/backend-cuda";
 import { timeKernels } from "@flash-moe/core";
 import { median } from "../statistics.mjs";
-import { uniform } from "./tensors.mjs";
 import { inputsOf, workOf } from "./work.mjs";
 
 /** A part of the first output that is compared. */
@@ -152,8 +151,7 @@ export function callOf(backend, size) {
   };
   /** @type {Parameters<typeof workOf>[2]} */
   const inputs = {};
-  const { own, shared } =
-    size.kind === "linear" ? linearInputs(size) : inputsOf({ ...size, kind: size.kind });
+  const { own, shared } = inputsOf(size);
   for (const [key, { values, shape, dtype }] of Object.entries({ ...own, ...shared })) {
     inputs[key] = track(backend.upload(values, shape, dtype, key));
   }
@@ -162,10 +160,7 @@ export function callOf(backend, size) {
     ops: backend.ops,
     zeros: (/** @type {Parameters<Backend["zeros"]>} */ ...shape) => track(backend.zeros(...shape)),
   });
-  const { calls, results } =
-    size.kind === "linear"
-      ? linearWork(owner, size, inputs)
-      : workOf(owner, { ...size, kind: size.kind }, inputs);
+  const { calls, results } = workOf(owner, size, inputs);
   return {
     work: calls[size.op],
     async read() {
@@ -177,25 +172,6 @@ export function callOf(backend, size) {
     dispose() {
       for (const tensor of made) tensor.dispose();
     },
-  };
-}
-
-/** @param {import("./tune-ways.mjs").TuneCase} size */
-function linearInputs({ dtype, tokens, hidden, inner }) {
-  const own = {
-    a: uniform([tokens, hidden], dtype, 1, 1),
-    b: uniform([inner, hidden], dtype, hidden ** -0.5, 2),
-  };
-  return { own, shared: {} };
-}
-
-/** @type {(backend: Backend, size: import("./tune-ways.mjs").TuneCase, inputs: Parameters<typeof workOf>[2]) => import("./work.mjs").Work} */
-function linearWork(backend, { dtype, tokens, hidden, inner }, { a, b }) {
-  const output = backend.zeros([tokens, inner], dtype);
-  const call = { rows: tokens, inner: hidden, columns: inner, a: a.buffer, b: b.buffer, transposeB: true };
-  return {
-    calls: { forward: () => backend.ops.linear({ ...call, output: output.buffer }) },
-    results: () => ({ output }),
   };
 }
 

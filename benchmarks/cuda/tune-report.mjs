@@ -2,27 +2,38 @@
 
 /**
  * @typedef {{ deviceMicroseconds: number, hostMicroseconds: number }} LaunchCost
- * @typedef {{ device: string, multiprocessors: number, cacheBytes: number, node: string,
- *   rates: import("./cases.mjs").Rates, gathers: { tableBytes: number, bytesPerSecond: number }[],
- *   launches: Record<string, LaunchCost>, suggested: Record<string, number>,
+ * @typedef {{ device: string, multiprocessors: number, cacheBytes: number, rates: import("./cases.mjs").Rates,
+ *   gathers: { tableBytes: number, bytesPerSecond: number }[], launches: Record<string, LaunchCost>,
+ *   suggested: Record<string, number> }} DeviceResult
+ * @typedef {Partial<DeviceResult> & { about?: object, complete?: boolean,
  *   cases: import("./tune-case.mjs").CaseResult[], errors: { name: string, error: string }[] }} TuneResult
+ *   without the device's rates where measuring them failed
  */
 
 /** Output of another way that differs by more than this is wrong, not another order of sums. */
 const allowedDifference = 0.05;
 
 /** @param {TuneResult} result */
-export function report({
-  device,
-  multiprocessors,
-  cacheBytes,
-  rates,
-  gathers,
-  launches,
-  suggested,
-  cases,
-  errors,
-}) {
+export function report(result) {
+  const { cases, errors } = result;
+  return [
+    ...(hasRates(result) ? deviceLines(result) : []),
+    "",
+    "us of the device, cold: as it is; then the best ways, with what the model expected of them",
+    ...cases.flatMap(lineOf),
+    ...errors.map(({ name, error }) => `${name}: ${error}`),
+    "",
+    ...(hasRates(result) ? suggestions(cases, result.suggested, result.multiprocessors) : []),
+  ].join("\n");
+}
+
+/** @param {TuneResult} result @returns {result is TuneResult & DeviceResult} */
+function hasRates(result) {
+  return result.rates !== undefined;
+}
+
+/** @param {DeviceResult} result */
+function deviceLines({ device, multiprocessors, cacheBytes, rates, gathers, launches }) {
   const giga = (/** @type {number} */ rate) => `${(rate / 1e9).toFixed(0)} GB/s`;
   const tera = (/** @type {number} */ rate) => `${(rate / 1e12).toFixed(1)} TFLOP/s`;
   return [
@@ -33,13 +44,7 @@ export function report({
       ([name, { deviceMicroseconds, hostMicroseconds }]) =>
         `${name}: ${deviceMicroseconds.toFixed(2)} us of the device, ${hostMicroseconds.toFixed(2)} us of the host`,
     ),
-    "",
-    "us of the device, cold: as it is; then the best ways, with what the model expected of them",
-    ...cases.flatMap(lineOf),
-    ...errors.map(({ name, error }) => `${name}: ${error}`),
-    "",
-    ...suggestions(cases, suggested, multiprocessors),
-  ].join("\n");
+  ];
 }
 
 /** @param {import("./tune-case.mjs").CaseResult} found */

@@ -140,7 +140,7 @@ const all = [
   ].map((size) => mlp(size, "bf16", "backward")),
   ...[1, 8, 16, 32, 64].map((tokens) => linear([tokens, 1024, 4096])),
   ...[
-    // Those that cuda_peers.py measures cuBLAS by.
+    // Those that cuda_peers.py measures cuBLAS by, too.
     [1024, 1024, 1024],
     [1024, 1024, 4096],
     [1024, 4096, 1024],

@@ -23,6 +23,11 @@ export function inputsOf({ kind, dtype, tokens, hidden, keys, experts, topK, inn
   const own = {};
   /** @type {Record<string, HostTensor>} */
   const shared = {};
+  if (kind === "linear") {
+    own.a = uniform(states, dtype, 1, 1);
+    own.b = uniform([inner, hidden], dtype, fanIn, 2);
+    return { own, shared };
+  }
   if (kind !== "router") {
     own.hidden_states = uniform(states, dtype, 1, 1);
     own.grad_output = uniform(states, dtype, 1, 2);
@@ -93,6 +98,8 @@ export function workOf(backend, size, inputs) {
       return mlpWork(backend, size, inputs);
     case "layer":
       return layerWork(size, inputs);
+    case "linear":
+      return linearWork(backend, size, inputs);
   }
 }
 
@@ -224,6 +231,16 @@ function mlpWork(backend, { tokens, hidden, inner, dtype }, inputs) {
       grad_up_proj: gradients.gradUp,
       grad_down_proj: gradients.gradDown,
     }),
+  };
+}
+
+/** @type {MakeWork} */
+function linearWork(backend, { dtype, tokens, hidden, inner }, { a, b }) {
+  const output = backend.zeros([tokens, inner], dtype);
+  const call = { rows: tokens, inner: hidden, columns: inner, a: a.buffer, b: b.buffer, transposeB: true };
+  return {
+    calls: { forward: () => backend.ops.linear({ ...call, output: output.buffer }) },
+    results: () => ({ output }),
   };
 }
 

@@ -14,7 +14,6 @@ const result: TuneResult = {
   device: "a GPU",
   multiprocessors: 100,
   cacheBytes: 2 ** 25,
-  node: "v20",
   rates: { copy: 2e12, cache: 5e12, matmul: { bf16: 5e14, f32: 4e13 } },
   gathers: [{ tableBytes: 2 ** 22, bytesPerSecond: 4e12 }],
   launches: { plain: { deviceMicroseconds: 2, hostMicroseconds: 3 } },
@@ -63,4 +62,10 @@ it("tells the rates for the model, per multiprocessor, and what choosing by othe
   // fused was chosen, which takes three times as long as dense.
   expect(lines).toContain("as it is: 3.000 times the best on average, 3.00 at worst");
   expect(lines).toContain("memory=2: 1.000 times the best on average, 1.00 at worst");
+});
+
+it("shows the cases also where the device's rates were not measured", () => {
+  const { cases, errors } = result;
+  const lines = report({ cases, errors }).split("\n");
+  expect(lines).toContain("router 1: 5.0; router=bisect 4.0 WRONG by 5.0e-1");
 });

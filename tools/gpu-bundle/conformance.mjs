@@ -1,115 +1,80 @@
-// The conformance suite on the GPU. Results go to stdout as JSON, after each case a line to stderr.
+// The conformance suite on the GPU: node conformance.mjs --out FILE [--backend cuda|webgpu] [--pattern REGEXP]
+// [--case-seconds S]. FILE is written after each case, and a line goes to stderr.
 //
-// A kernel that reads where it must not leaves a CUDA context that nothing but the end of its process clears. So the
-// cases run in a process of their own, and what comes after a case that lost the device, or ended or stopped the process,
-// runs in a new one.
-import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { createInterface } from "node:readline";
+// --from N instead of --out does the cases from there on, and tells of them as runParts wants it.
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { ConformanceSession } from "@flash-moe/reference/conformance";
-import provider from "./cuda-provider.mjs";
+import { runParts } from "../lib/run-parts.mjs";
+import { isLoss, serveParts } from "../lib/serve-parts.mjs";
+import { writeJson } from "../lib/write-json.mjs";
+import { backends } from "./backends.mjs";
 
-/** A suite of which more than this fails so badly has told enough. */
-const mostProcesses = 20;
+const { values: options } = parseArgs({
+  options: {
+    out: { type: "string" },
+    backend: { type: "string", default: "cuda" },
+    pattern: { type: "string", default: "" },
+    "case-seconds": { type: "string", default: "15" },
+    from: { type: "string" },
+  },
+});
+const caseSeconds = Number(options["case-seconds"]);
+if (options.from === undefined) await runAll();
+else await runFrom(Number(options.from));
 
-const [role, start] = process.argv.slice(2);
-if (role === "from") await runFrom(Number(start));
-else await runAll();
-
-/** Runs the cases from `first` on, and ends early where the device is lost. One line of JSON before and after each. */
-async function runFrom(/** @type {number} */ first) {
-  const session = new ConformanceSession(provider, { required: true, caseMilliseconds: 60_000 });
-  const say = (/** @type {object} */ line) => process.stdout.write(`${JSON.stringify(line)}\n`);
-  const opened = await session.open();
-  say({ opened: { ...opened, error: opened.error?.message }, device: session.device });
-  if (opened.status !== "passed") process.exit(1);
-  for (const [index, testCase] of session.cases.entries()) {
-    if (index < first) continue;
-    say({ begins: testCase.id, index });
-    const { error, ...result } = await session.run(testCase);
-    say({ result: { ...result, error: error?.message }, index });
-    const code = error !== undefined && "code" in error ? error.code : undefined;
-    // A hang, too, is the end: what hangs may still have the device.
-    if (code === "DEVICE_LOST" || code === "UNAVAILABLE") process.exit(5);
-    // Not by way of the driver, which may wait for the device.
-    if (error?.name === "TimeLimitExceeded") process.kill(process.pid, "SIGKILL");
+/** @param {number} first */
+async function runFrom(first) {
+  const wanted = new RegExp(options.pattern);
+  const session = new ConformanceSession(backends[options.backend], {
+    required: true,
+    caseMilliseconds: 1000 * caseSeconds,
+    filter: (id) => wanted.test(id),
+  });
+  const { error } = await session.open();
+  if (error !== undefined) {
+    console.error(error.message);
+    process.exit(1);
   }
-  await session.close();
-  say({ done: true });
-  process.exit(0);
+  const parts = session.cases.map((testCase) => ({
+    name: testCase.id,
+    async run() {
+      const { error, ...result } = await session.run(testCase);
+      return { ...result, device: session.device, error: error?.message, lost: isLoss(error) };
+    },
+  }));
+  await serveParts(parts, first, () => session.close());
 }
 
 async function runAll() {
-  /** @type {import("@flash-moe/reference/conformance").ConformanceResult[]} */
+  /** @type {{ id: string, status: string }[]} */
   const results = [];
   let device = "";
-  let next = 0;
-  let processes = 0;
-  let done = false;
-  const add = (/** @type {any} */ result) => {
-    results.push(result);
-    const { id, status, error, reason, milliseconds } = result;
-    console.error(`${status} ${id} ${milliseconds} ms ${error ?? reason ?? ""}`);
+  const tell = (/** @type {{ complete: boolean, problems: string[] }} */ { complete, problems }) => {
+    const count = (/** @type {string} */ status) => results.filter((one) => one.status === status).length;
+    const [passed, failed, skipped] = ["passed", "failed", "skipped"].map(count);
+    // Whether every case was reached, and the processes ended well.
+    const ok = complete && problems.length === 0 && failed === 0 && passed > 0;
+    const { backend } = options;
+    if (options.out !== undefined)
+      writeJson(options.out, { backend, device, passed, failed, skipped, ok, complete, problems, results });
+    return { ok, text: `${passed} passed, ${failed} failed, ${skipped} skipped` };
   };
-  // The time is up: what there is, is told.
-  process.once("SIGTERM", () => {
-    tell();
-    process.exit(1);
+  const summary = await runParts({
+    command: process.execPath,
+    args: [fileURLToPath(import.meta.url), ...process.argv.slice(2)],
+    // Also the start and the opening, which may take longer than a case.
+    silence: caseSeconds + 30,
+    onResult: (name, { device: found, ...result }) => {
+      device = found ?? device;
+      const told = { id: name, status: "failed", milliseconds: 0, ...result };
+      results.push(told);
+      console.error(`${told.status} ${name} ${told.milliseconds} ms ${told.error ?? told.reason ?? ""}`);
+      tell({ complete: false, problems: [] });
+    },
   });
-  while (!done && processes < mostProcesses) {
-    processes++;
-    let begun = /** @type {{ begins: string, index: number } | undefined} */ (undefined);
-    const child = spawn(process.execPath, [fileURLToPath(import.meta.url), "from", String(next)], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const ended = new Promise((resolve) =>
-      child.on("close", (code, signal) => resolve(signal ?? `exit code ${code}`)),
-    );
-    for await (const text of createInterface({ input: child.stdout })) {
-      if (!text.startsWith("{")) continue;
-      const line = JSON.parse(text);
-      if (line.opened) {
-        device = line.device || device;
-        if (line.opened.status !== "passed") add(line.opened);
-      } else if (line.begins) {
-        begun = line;
-      } else if (line.result) {
-        add(line.result);
-        begun = undefined;
-        next = line.index + 1;
-      } else if (line.done) {
-        done = true;
-      }
-    }
-    const how = await ended;
-    if (begun) {
-      add({ id: begun.begins, status: "failed", error: `its process ended: ${how}`, milliseconds: 0 });
-      next = begun.index + 1;
-    } else if (!done && results.at(-1)?.id === "open") {
-      break;
-    }
-  }
-  tell();
-
-  function tell() {
-    const count = (/** @type {string} */ status) =>
-      results.filter((result) => result.status === status).length;
-    const report = {
-      backend: "cuda",
-      device,
-      passed: count("passed"),
-      failed: count("failed"),
-      skipped: count("skipped"),
-      processes,
-      // Whether every case was reached.
-      complete: done,
-      ok: done && count("failed") === 0 && count("passed") > 0,
-      results,
-    };
-    writeFileSync(1, `${JSON.stringify(report, undefined, 2)}\n`);
-    const rest = done ? "" : "; cases are left that did not run";
-    console.error(`${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped${rest}`);
-    process.exitCode = report.ok ? 0 : 1;
-  }
+  const { ok, text } = tell(summary);
+  for (const problem of summary.problems) console.error(problem);
+  console.error(`${text}${summary.complete ? "" : "; cases are left that did not run"}`);
+  process.exitCode = ok ? 0 : 1;
 }

@@ -1,6 +1,10 @@
-// Prints the GPU's name, or why there is none on stderr.
-import provider from "./cuda-provider.mjs";
+// Prints the name of the GPU that a backend finds, or why there is none on stderr: node device.mjs cuda|webgpu
+import { backends } from "./backends.mjs";
 
-const probe = await provider.probe();
-if (probe.available) console.log(probe.device);
-else console.error(probe.reason);
+const name = process.argv[2];
+const probe = await backends[name].probe();
+if (!probe.available) console.error(probe.reason.split("\n")[0]);
+else if (probe.software && name === "webgpu") console.error(`only ${probe.device}, which is software`);
+else console.log(probe.device);
+// Dawn's instance may keep the process.
+process.exit();

@@ -1,12 +1,22 @@
-// Layers that PyTorch made, forward, backward and statistics: node goldens.mjs --backend NAME --folder DIR [--folder DIR]
+// Layers that PyTorch made, forward, backward and statistics: node goldens.mjs --out FILE --backend NAME --folder DIR
+// [--folder DIR]. --from N instead of --out does the layers from there on, and tells of them as runParts wants it.
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { encodeSafetensors, FlashMoE, hostEntry, openBackend, openSafetensors } from "flash-moe";
+import { runParts } from "../lib/run-parts.mjs";
+import { isLoss, serveParts, told } from "../lib/serve-parts.mjs";
+import { writeJson } from "../lib/write-json.mjs";
 import provider from "./cuda-provider.mjs";
 
 const { values: options } = parseArgs({
-  options: { backend: { type: "string" }, folder: { type: "string", multiple: true, default: [] } },
+  options: {
+    out: { type: "string" },
+    backend: { type: "string" },
+    folder: { type: "string", multiple: true, default: [] },
+    from: { type: "string" },
+  },
 });
 
 /**
@@ -27,34 +37,62 @@ const arrays = {
   I64: BigInt64Array,
 };
 
-const backend = options.backend === "cuda" ? await provider.open() : await openBackend(options.backend);
-const rows = [];
-for (const folder of options.folder) {
-  for (const file of readdirSync(folder).filter((name) => name.startsWith("layer-"))) {
-    const row = { file: join(folder, file), failed: /** @type {string[]} */ ([]), errors: {} };
-    try {
-      await check(row);
-    } catch (error) {
-      row.failed.push(error instanceof Error ? error.message : String(error));
-    }
-    rows.push(row);
-    if (row.failed.length > 0) console.error(`${file}: ${row.failed.join("; ")}`);
-  }
-}
-const failed = rows.filter((row) => row.failed.length > 0).length;
-console.log(
-  JSON.stringify(
-    { backend: backend.name, device: backend.device, layers: rows.length, failed, rows },
-    undefined,
-    2,
-  ),
-);
-console.error(`${rows.length} layers, ${failed} failed`);
-await backend.dispose();
-process.exitCode = failed > 0 || rows.length === 0 ? 1 : 0;
+if (options.from === undefined) await runAll();
+else await runFrom(Number(options.from));
 
-/** @param {{ file: string, failed: string[], errors: Record<string, number> }} row */
-async function check(row) {
+/** @param {number} first */
+async function runFrom(first) {
+  const backend = options.backend === "cuda" ? await provider.open() : await openBackend(options.backend);
+  const files = options.folder.flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => name.startsWith("layer-"))
+      .map((name) => join(folder, name)),
+  );
+  const parts = files.map((file) => ({
+    name: file,
+    async run() {
+      const row = { file, device: backend.device, failed: /** @type {string[]} */ ([]), errors: {} };
+      try {
+        await check(backend, row);
+        return row;
+      } catch (error) {
+        return { ...row, failed: [...row.failed, told(error).error], lost: isLoss(error) };
+      }
+    },
+  }));
+  await serveParts(parts, first, () => backend.dispose());
+}
+
+async function runAll() {
+  /** @type {{ file: string, failed: string[] }[]} */
+  const rows = [];
+  const tell = (/** @type {{ complete: boolean, problems: string[] }} */ { complete, problems }) => {
+    const failed = rows.filter((row) => row.failed.length > 0).length;
+    const ok = complete && problems.length === 0 && failed === 0 && rows.length > 0;
+    const { backend } = options;
+    if (options.out !== undefined)
+      writeJson(options.out, { backend, layers: rows.length, failed, ok, complete, problems, rows });
+    return ok;
+  };
+  const summary = await runParts({
+    command: process.execPath,
+    args: [fileURLToPath(import.meta.url), ...process.argv.slice(2)],
+    silence: 40,
+    onResult: (file, { error, ...row }) => {
+      const found = { file, failed: [error], errors: {}, ...row };
+      rows.push(found);
+      if (found.failed.length > 0) console.error(`${file}: ${found.failed.join("; ")}`);
+      tell({ complete: false, problems: [] });
+    },
+  });
+  const ok = tell(summary);
+  for (const problem of summary.problems) console.error(problem);
+  console.error(`${rows.length} layers, ${rows.filter(({ failed }) => failed.length > 0).length} failed`);
+  process.exitCode = ok ? 0 : 1;
+}
+
+/** @param {import("@flash-moe/core").Backend} backend @param {{ file: string, failed: string[], errors: Record<string, number> }} row */
+async function check(backend, row) {
   const file = await openSafetensors(row.file);
   /** @type {Record<string, { values: any, shape: readonly number[], dtype: keyof typeof arrays }>} */
   const tensors = {};

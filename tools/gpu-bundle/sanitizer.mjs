@@ -1,12 +1,12 @@
-// A part of the conformance suite under compute-sanitizer: node sanitizer.mjs TOOL SECONDS
+// A part of the conformance suite under compute-sanitizer: node sanitizer.mjs TOOL SECONDS FILE
 //
 // Its tools slow kernels down by tens of times: each gets small cases of every op, and a quarter of the time, less what
-// it takes to tell of it.
+// it takes to tell of it. FILE is written after each.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { writeJson } from "../lib/write-json.mjs";
 
-const [tool, seconds] = process.argv.slice(2);
-const part = fileURLToPath(new URL("conformance-part.mjs", import.meta.url));
+const [tool, seconds, out] = process.argv.slice(2);
 const cases =
   "^traits/.*/(inputs-unchanged|zero-tokens)$|/(awkward|duplicates|one-token)(/|$)|^buffers/copy$";
 const results = {};
@@ -16,31 +16,40 @@ for (const check of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
   const run = spawnSync(
     "timeout",
     [
-      "-k",
-      "5",
-      String(limit),
-      tool,
-      `--tool=${check}`,
-      "--error-exitcode=9",
-      "--target-processes=all",
-      process.execPath,
-      part,
-      cases,
+      ...["-k", "5", String(limit)],
+      ...[tool, `--tool=${check}`, "--error-exitcode=9", "--target-processes=all"],
+      ...[process.execPath, fileURLToPath(new URL("conformance.mjs", import.meta.url))],
+      ...["--from", "0", "--pattern", cases, "--case-seconds", String(limit)],
     ],
     { encoding: "utf8", maxBuffer: 2 ** 28 },
   );
   const lines = `${run.stdout}\n${run.stderr}\n${run.error?.message ?? ""}`
     .split("\n")
     .filter((line) => line.trim() !== "");
-  const summary = lines.filter((line) => /SUMMARY|passed,/.test(line));
+  const told = lines.filter((line) => line.startsWith("{")).flatMap((line) => parsed(line)?.result ?? []);
+  const count = (/** @type {string} */ status) => told.filter((one) => one.status === status).length;
+  // What it says as it finds it: a run that is cut short has no summary.
+  const found = lines.filter((line) => /^=+ \S/.test(line) && !/COMPUTE-SANITIZER|SUMMARY/.test(line));
   const timedOut = run.status === 124 || run.status === 137;
+  const isWrong = found.length > 0 || count("failed") > 0 || (run.status !== 0 && !timedOut);
   results[check] = {
-    status: timedOut ? "ran out of time" : run.status === 0 ? "clean" : "errors",
+    status: isWrong ? "errors" : timedOut ? "ran out of time" : "clean",
     exitCode: run.status,
-    summary,
-    first: run.status === 0 ? [] : lines.slice(0, 60),
+    passed: count("passed"),
+    failed: told.filter((one) => one.status === "failed"),
+    summary: lines.filter((line) => line.includes("SUMMARY")),
+    first: isWrong ? lines.filter((line) => !line.startsWith("{")).slice(0, 80) : [],
   };
-  console.error(`${check}: ${results[check].status} ${summary.join(" ")}`);
+  writeJson(out, results);
+  console.error(`${check}: ${results[check].status}, ${count("passed")} cases passed`);
 }
-console.log(JSON.stringify(results, undefined, 2));
 process.exitCode = Object.values(results).some(({ status }) => status === "errors") ? 1 : 0;
+
+/** @param {string} line @returns {{ result?: { status: string } } | undefined} */
+function parsed(line) {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
