@@ -81,7 +81,7 @@ async function measure({ id, name, silence }, pass) {
     silence,
     onResult: (part, result) => {
       process.stderr.write(`${name}, ${part}: ${toldOf(result)}\n`);
-      if (part === "load" || part === "") {
+      if (part === "load") {
         const { rates, ...loaded } = result;
         report.implementations[name] ??= loaded;
         report.rates ??= rates;

@@ -52,7 +52,7 @@ const steps = [false, true].flatMap((hoppers) =>
 );
 const wanted = steps.filter(({ name, ways }) => name.includes(options.only) && ways.length > 0);
 /** Of a case with all its ways. */
-const silence = 45;
+const silence = 30;
 
 if (options.from === undefined) await runAll();
 else await runFrom(Number(options.from));

@@ -41,7 +41,7 @@ mkdirSync(folder, { recursive: true });
 const tiny = options.sizes === "tiny";
 const flushBytes = tiny ? 2 ** 16 : 2 ** 29;
 /** Of a case, its tensors made and written and its calls measured: a GPU that hangs is not waited for longer. */
-const silence = 45;
+const silence = 30;
 
 if (options.from === undefined) await runAll();
 else await runFrom(Number(options.from));

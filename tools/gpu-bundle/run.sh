@@ -127,9 +127,8 @@ weight() { # stage
   case $1 in
     info) echo 20 ;;
     conformance | cuda) echo 120 ;;
-    peers) echo 200 ;;
-    wgmma | tune) echo 60 ;;
-    sanitizer) echo 90 ;;
+    peers) echo 300 ;;
+    wgmma | tune | sanitizer) echo 60 ;;
     training | bench | cpu) echo 30 ;;
     *) echo 40 ;;
   esac
@@ -142,6 +141,7 @@ allowed() { # stage
   for other in $remaining; do sum=$((sum + $(weight "$other"))); done
   rest=$((budget - $(date +%s) + started))
   share=$((rest * $(weight "$1") / sum))
+  [ "$share" -ge 5 ] || share=5
   for most in "$limit" "$rest"; do [ "$share" -le "$most" ] || share=$most; done
   [ "$share" -ge 5 ] || share=0
   echo "$share"

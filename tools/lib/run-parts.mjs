@@ -20,7 +20,8 @@ function parsed(text) {
 /**
  * Runs `command` with `args` and `--from N`, which does its parts from number N on and tells of them on its standard
  * output (serveParts, or the like): lines of JSON, `{ begins: name, index }` before a part, `{ result, index }` after
- * it, and `{ done: true }` after the last. Other lines are passed over. When the process ends before that, or says nothing
+ * it, and `{ done: true }` after the last. A part may tell a first result, which a later one replaces. Other lines are
+ * passed over. When the process ends before that, or says nothing
  * for longer than it may, a new one goes on after the part that it was at. A SIGTERM ends it, and lets the caller tell what
  * there is.
  *
@@ -55,14 +56,16 @@ export async function runParts({ command, args, silence, onResult }) {
     const from = next;
     /** @type {{ begins: string, index: number } | undefined} */
     let begun;
+    let name = "";
     let isLost = false;
     const how = await runOnce((line) => {
       if (line.begins !== undefined) {
         begun = line;
+        name = line.begins;
       } else if (line.result !== undefined) {
         const { lost, ...result } = line.result;
         isLost = lost === true;
-        onResult(begun?.begins ?? "", result);
+        onResult(name, result);
         begun = undefined;
         next = line.index + 1;
       } else if (line.done) {
