@@ -1,4 +1,4 @@
-// act and act' of the experts and of the shared MLP, in f64 inside:
+// act and act' of the experts and of the shared MLP, in f64 inside, silu in f32:
 //
 //     silu       x s(x)                                with s the logistic function 1 / (1 + e^-x)
 //     gelu       x erfc(-x / sqrt 2) / 2
@@ -8,7 +8,7 @@
 // Written with s and erfc rather than tanh and erf, nothing cancels for negative x. Whole rows at a time: the twenty
 // constants of an exponential are put into registers once, not for every four values.
 
-import { erfc64, exp64, high64, join32, low64 } from "./math";
+import { erfc64, exp64, high64, join32, low64, one32, scaledTail32, unscaled } from "./math";
 
 /** Activation numbers as the host passes them. */
 const SILU = 0;
@@ -18,6 +18,27 @@ const GELU_TANH = 2;
 @inline
 function logistic(x: v128): v128 {
   return f64x2.div(f64x2.splat(1), f64x2.add(f64x2.splat(1), exp64(f64x2.neg(x))));
+}
+
+/** With t = e^-|x|: x / (1 + t), and x t / (1 + t) for negative x. */
+@inline
+function silu(x: v128): v128 {
+  const tail = scaledTail32(x);
+  const isNegative = f32x4.lt(x, f32x4.splat(0));
+  const numerator = v128.bitselect(unscaled(f32x4.mul(x, tail)), x, isNegative);
+  return f32x4.div(numerator, f32x4.add(one32(), unscaled(tail)));
+}
+
+/** s(x) (1 + x s(-x)). */
+@inline
+function siluSlope(x: v128): v128 {
+  const t = unscaled(scaledTail32(x));
+  const larger = f32x4.div(one32(), f32x4.add(one32(), t));
+  const less = f32x4.mul(t, larger);
+  const isNegative = f32x4.lt(x, f32x4.splat(0));
+  const s = v128.bitselect(less, larger, isNegative);
+  const opposite = v128.bitselect(larger, less, isNegative);
+  return f32x4.mul(s, f32x4.add(one32(), f32x4.mul(x, opposite)));
 }
 
 /** 2 z of gelu_tanh. */
@@ -34,7 +55,6 @@ function normalDistribution(x: v128): v128 {
 
 @inline
 function value64(kind: i32, x: v128): v128 {
-  if (kind == SILU) return f64x2.mul(x, logistic(x));
   if (kind == GELU) return f64x2.mul(x, normalDistribution(x));
   return f64x2.mul(x, logistic(tanhArgument(x)));
 }
@@ -42,10 +62,6 @@ function value64(kind: i32, x: v128): v128 {
 @inline
 function slope64(kind: i32, x: v128): v128 {
   const one = f64x2.splat(1);
-  if (kind == SILU) {
-    const s = logistic(x);
-    return f64x2.add(s, f64x2.mul(f64x2.mul(x, s), f64x2.sub(one, s)));
-  }
   if (kind == GELU) {
     const density = exp64(f64x2.mul(f64x2.splat(-0.5), f64x2.mul(x, x)));
     const scaled = f64x2.mul(f64x2.mul(x, density), f64x2.splat(0.3989422804014327));
@@ -67,7 +83,8 @@ function slope64(kind: i32, x: v128): v128 {
 function valuesOf(kind: i32, count: usize, x: usize, y: usize): void {
   for (let at: usize = 0; at < count * 4; at += 16) {
     const v = v128.load(x + at);
-    v128.store(y + at, join32(value64(kind, low64(v)), value64(kind, high64(v))));
+    const value = kind == SILU ? silu(v) : join32(value64(kind, low64(v)), value64(kind, high64(v)));
+    v128.store(y + at, value);
   }
 }
 
@@ -75,7 +92,8 @@ function valuesOf(kind: i32, count: usize, x: usize, y: usize): void {
 function slopesOf(kind: i32, count: usize, x: usize, y: usize): void {
   for (let at: usize = 0; at < count * 4; at += 16) {
     const v = v128.load(x + at);
-    v128.store(y + at, join32(slope64(kind, low64(v)), slope64(kind, high64(v))));
+    const slope = kind == SILU ? siluSlope(v) : join32(slope64(kind, low64(v)), slope64(kind, high64(v)));
+    v128.store(y + at, slope);
   }
 }
 
