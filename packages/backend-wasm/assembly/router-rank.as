@@ -3,8 +3,9 @@
 // A key is held as one u64 that sorts as it should: above, the clamped logit with its bits turned into an unsigned
 // number of the same order; below, the complement of the index, so that of equal logits the lower index is larger.
 // First a bound is found that enough keys exceed: all but a few of the others are below it. Then four logits at a time are
-// compared with it, and mostly passed over; the others go into a buffer of twice as many as are wanted. Should that be
-// full, it is cut to the best half, whose last is the new bound. Only what is left in the end is sorted.
+// compared with it, and mostly passed over; of the others those above it are moved together, without a branch a key, into
+// a buffer of twice as many as are wanted. Should that be full, it is cut to the best half, whose last is the new bound.
+// Only what is left in the end is sorted.
 
 const largest: f32 = 3.4028234663852886e38;
 /** Up to this length a sort by counting is faster than two and a merge. */
@@ -13,6 +14,34 @@ const runLength: usize = 32;
 const countedLength: usize = 64;
 /** Halvings of the interval in which the bound is sought. */
 const halvings: i32 = 8;
+
+/** Of each set of lanes, as `bitmask` gives it, the bytes of those in it, one lane behind the other. */
+const lanesOf = memory.data<u8>([
+  128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+  4, 5, 6, 7, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 4, 5, 6, 7, 128, 128, 128, 128, 128, 128, 128, 128,
+  8, 9, 10, 11, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 8, 9, 10, 11, 128, 128, 128, 128, 128, 128, 128, 128,
+  4, 5, 6, 7, 8, 9, 10, 11, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 128, 128, 128, 128,
+  12, 13, 14, 15, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 12, 13, 14, 15, 128, 128, 128, 128, 128, 128, 128, 128,
+  4, 5, 6, 7, 12, 13, 14, 15, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 128, 128, 128, 128,
+  8, 9, 10, 11, 12, 13, 14, 15, 128, 128, 128, 128, 128, 128, 128, 128,
+  0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 128, 128, 128, 128,
+  4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 128, 128, 128, 128,
+  0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+]);
+/** What is added to the complement of the first of four keys, and for each lane those before it. */
+const laneConstants = memory.data<i32>([
+  0, -1, -2, -3,
+  0, 0, 0, 0,
+  -1, 0, 0, 0,
+  -1, -1, 0, 0,
+  -1, -1, -1, 0,
+]);
 
 /** For the selection alone: the finite range, NaN as its lowest value, and one zero. */
 @inline
@@ -56,9 +85,14 @@ export function rankedKey(ranking: usize, rank: usize): u32 {
   return ~load<u32>(ranking + rank * 8);
 }
 
-/** Entries of the buffer that `rankAxis` takes for the `best` of `size` keys; the spare one is as large. */
+/** Entries of a buffer of `rankAxis` for the `best` of `size` keys: four are written at a time, and four after the last. */
 @inline
-export function rankingCapacity(size: usize, best: usize): usize {
+export function rankingEntries(size: usize, best: usize): usize {
+  return capacityOf(size, best) + 8;
+}
+
+@inline
+function capacityOf(size: usize, best: usize): usize {
   return size < 2 * best ? size : 2 * best;
 }
 
@@ -109,39 +143,107 @@ function countAbove(values: usize, count: usize, bound: f32): usize {
   return i32x4.extract_lane(two, 0) + i32x4.extract_lane(two, 1);
 }
 
-/** Puts the `best` of `size` keys, sorted, into `ranking` (u64 entries); `spare`: scratch of the same size. */
-export function rankAxis(logits: usize, size: usize, best: usize, ranking: usize, spare: usize): void {
-  const capacity = rankingCapacity(size, best);
+/**
+ * Puts the `best` of `size` keys, sorted, into `ranking`, u64 [`rankingEntries`]; `entries`: scratch of the same size,
+ * `values`: of as many i32.
+ */
+export function rankAxis(
+  logits: usize,
+  size: usize,
+  best: usize,
+  ranking: usize,
+  entries: usize,
+  values: usize,
+): void {
+  const capacity = capacityOf(size, best);
+  const whole = size & ~3;
+  const names = v128.load(laneConstants);
+  const most = f32x4.splat(largest);
+  const least = f32x4.splat(-largest);
+  const sign = i32x4.splat(i32.MIN_VALUE);
   let key: usize = 0;
   let filled: usize = 0;
-  let bound = boundOf(logits, size, best, spare);
+  let inOrder = true;
+  let bound = boundOf(logits, size, best, ranking);
   if (isNaN(bound)) {
-    for (; key < capacity; key++) store<u64>(ranking + key * 8, entry(clampLogit(load<f32>(logits + key * 4)), key));
+    for (; key < capacity; key++) addKey(logits, key, entries, values, key);
     filled = capacity;
   }
   while (key < size) {
-    if (filled == capacity) {
-      moveBestToFront(ranking, filled, best);
+    if (filled >= capacity) {
+      moveBestToFront(entries, filled, best);
       filled = best;
-      bound = rankedLogit(ranking, best - 1);
+      bound = rankedLogit(entries, best - 1);
+      inOrder = false;
     }
-    // Equal logits with a higher index cannot enter, so only what is strictly above the bound is looked at.
+    if ((key & 3) != 0 || key == whole) {
+      // Equal logits with a higher index cannot enter, so only what is strictly above the bound is looked at.
+      filled += <usize>(addKey(logits, key, entries, values, filled) > bound);
+      key++;
+      continue;
+    }
     const four = f32x4.splat(bound);
-    while (key + 4 <= size && !v128.any_true(f32x4.gt(v128.load(logits + key * 4), four))) key += 4;
-    const end = key + 4 < size ? key + 4 : size;
-    for (; key < end && filled < capacity; key++) {
-      const logit = clampLogit(load<f32>(logits + key * 4));
-      store<u64>(ranking + filled * 8, entry(logit, key));
-      filled += <usize>(logit > bound);
-    }
+    while (key < whole && !v128.any_true(f32x4.gt(v128.load(logits + key * 4), four))) key += 4;
+    if (key == whole) continue;
+    const clamped = f32x4.add(f32x4.pmin(f32x4.pmax(least, v128.load(logits + key * 4)), most), f32x4.splat(0));
+    const chosen = i32x4.bitmask(f32x4.gt(clamped, four));
+    const lanes = v128.load(lanesOf + <usize>chosen * 16);
+    // As `orderedBits`, but for the sign.
+    const ordered = v128.xor(clamped, i32x4.shr_u(i32x4.shr_s(clamped, 31), 1));
+    const above = i8x16.swizzle(ordered, lanes);
+    const below = i8x16.swizzle(i32x4.add(i32x4.splat(~(<i32>key)), names), lanes);
+    const upper = v128.xor(above, sign);
+    v128.store(entries + filled * 8, v128.shuffle<i32>(below, upper, 0, 4, 1, 5));
+    v128.store(entries + filled * 8, v128.shuffle<i32>(below, upper, 2, 6, 3, 7), 16);
+    v128.store(values + filled * 4, above);
+    filled += <usize>popcnt<i32>(chosen);
+    key += 4;
   }
-  if (filled <= countedLength) {
-    sortByCounting(ranking, ranking + filled * 8, spare);
-    memory.copy(ranking, spare, best * 8);
+  if (inOrder && filled <= countedLength) {
+    sortInOrder(filled, entries, values, ranking);
     return;
   }
-  moveBestToFront(ranking, filled, best);
-  sortDescending(ranking, best, spare);
+  if (filled > countedLength) {
+    moveBestToFront(entries, filled, best);
+    sortDescending(entries, best, ranking);
+    memory.copy(ranking, entries, best * 8);
+    return;
+  }
+  sortByCounting(entries, entries + filled * 8, ranking);
+}
+
+/** Puts a key where `at` entries are already; returns its logit, clamped. */
+@inline
+function addKey(logits: usize, key: usize, entries: usize, values: usize, at: usize): f32 {
+  const logit = clampLogit(load<f32>(logits + key * 4));
+  store<u64>(entries + at * 8, entry(logit, key));
+  store<i32>(values + at * 4, <i32>(orderedBits(logit) ^ 0x80000000));
+  return logit;
+}
+
+/**
+ * Sorts a few entries, in the order of their keys, descending, into `target`: the place of each is the number of those
+ * that are larger, and of those before it that are equal. `values`: their logits as i32 of the same order, four of which
+ * are compared at a time.
+ */
+function sortInOrder(count: usize, entries: usize, values: usize, target: usize): void {
+  v128.store(values + count * 4, i32x4.splat(i32.MIN_VALUE));
+  const end = values + count * 4;
+  for (let n: usize = 0; n < count; n++) {
+    const own = values + (n & ~3) * 4;
+    const value = i32x4.splat(load<i32>(values + n * 4));
+    const before = v128.load(laneConstants + 16 + (n & 3) * 16);
+    const beside = v128.load(own);
+    const ahead = v128.and(i32x4.eq(beside, value), before);
+    // A comparison that is true is -1.
+    let counts = v128.or(i32x4.gt_s(beside, value), ahead);
+    for (let at = own + 16; at < end; at += 16) counts = i32x4.add(counts, i32x4.gt_s(v128.load(at), value));
+    // Of those before, all that are not smaller.
+    for (let at = values; at < own; at += 16) counts = i32x4.sub(counts, i32x4.gt_s(value, v128.load(at)));
+    const two = i32x4.add(counts, v128.shuffle<i32>(counts, counts, 2, 3, 0, 1));
+    const place = (n & ~3) - <usize>(i32x4.extract_lane(two, 0) + i32x4.extract_lane(two, 1));
+    store<u64>(target + place * 8, load<u64>(entries + n * 8));
+  }
 }
 
 /**

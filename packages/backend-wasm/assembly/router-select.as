@@ -8,7 +8,7 @@
 // opened row of ranks its best pair not yet taken; row a + 1 is opened when the first pair of row a is taken. The cost
 // of a token is a pass over its logits and O(k log k).
 
-import { isClamped, orderedBits, rankAxis, rankedKey, rankedLogit, rankingCapacity } from "./router-rank";
+import { isClamped, orderedBits, rankAxis, rankedKey, rankedLogit, rankingEntries } from "./router-rank";
 import { axisMax, axisSum, tokenWeights } from "./router-weights";
 import { partLength, roundUp, smaller } from "./tasks";
 
@@ -16,18 +16,17 @@ import { partLength, roundUp, smaller } from "./tasks";
 export function routerSelectScratchBytes(keysX: usize, keysY: usize, topK: usize): usize {
   const rows = smaller(keysX, topK);
   const columns = smaller(keysY, topK);
-  const capacityX = rankingCapacity(keysX, rows);
-  const capacityY = rankingCapacity(keysY, columns);
+  const rankings = rankingEntries(keysX, rows) + rankingEntries(keysY, columns);
   const spare = spareEntries(keysX, keysY, rows, columns);
-  return roundUp((capacityX + capacityY + spare + rows + topK) * 8 + (rows + columns + rows) * 4, 64);
+  return roundUp((rankings + spare + rows + topK) * 8 + (spare + rows + columns + rows) * 4, 64);
 }
 
 /** Sorting either axis takes as much room again. */
 @inline
 function spareEntries(keysX: usize, keysY: usize, rows: usize, columns: usize): usize {
-  const capacityX = rankingCapacity(keysX, rows);
-  const capacityY = rankingCapacity(keysY, columns);
-  return capacityX > capacityY ? capacityX : capacityY;
+  const entriesX = rankingEntries(keysX, rows);
+  const entriesY = rankingEntries(keysY, columns);
+  return entriesX > entriesY ? entriesX : entriesY;
 }
 
 @inline
@@ -95,17 +94,18 @@ export function routerSelect(
   const rows = smaller(keysX, topK);
   const columns = smaller(keysY, topK);
   const rankingX = scratch;
-  const rankingY = rankingX + rankingCapacity(keysX, rows) * 8;
-  const spare = rankingY + rankingCapacity(keysY, columns) * 8;
+  const rankingY = rankingX + rankingEntries(keysX, rows) * 8;
+  const spare = rankingY + rankingEntries(keysY, columns) * 8;
   const heap = spare + spareEntries(keysX, keysY, rows, columns) * 8;
   const weights64 = heap + rows * 8;
-  const distanceX = weights64 + topK * 8;
+  const values = weights64 + topK * 8;
+  const distanceX = values + spareEntries(keysX, keysY, rows, columns) * 4;
   const distanceY = distanceX + rows * 4;
   const taken = distanceY + columns * 4;
   for (let t: usize = 0; t < count; t++) {
     const logitsY = logits + keysX * 4;
-    rankAxis(logits, keysX, rows, rankingX, spare);
-    rankAxis(logitsY, keysY, columns, rankingY, spare);
+    rankAxis(logits, keysX, rows, rankingX, spare, values);
+    rankAxis(logitsY, keysY, columns, rankingY, spare, values);
     distances(rankingX, rows, distanceX);
     distances(rankingY, columns, distanceY);
     store<u64>(heap, heapEntry(load<f32>(distanceX) + load<f32>(distanceY), 0));
