@@ -151,7 +151,10 @@ limited() { # seconds command...
   shift
   # Of `timeout`, 0 would be no limit.
   [ "$most" -gt 0 ] || return 124
-  if command -v timeout >/dev/null 2>&1; then timeout -k 10 "$most" "$@"; else "$@"; fi
+  # Waited for in the background: only so a signal is not kept waiting, too.
+  if command -v timeout >/dev/null 2>&1; then timeout -k 10 "$most" "$@" & else "$@" & fi
+  job=$!
+  wait "$job"
 }
 
 # Packs the results, whole or not at all.
@@ -170,7 +173,8 @@ if [ -n "$pack" ]; then
   watchers="$watchers $!"
 fi
 trap 'kill $watchers 2>/dev/null' EXIT
-trap 'pack_results now; exit 143' TERM INT HUP
+# What runs now tells what it has.
+trap 'trap "" TERM INT HUP; kill "$job" && wait "$job"; pack_results now; exit 143' TERM INT HUP
 
 # Runs a stage's command. What it prints on its standard output is STAGE.json; the rest goes to STAGE.log.
 status_file=$out/stages.txt

@@ -72,6 +72,22 @@ it("skips what no time is left for", () => {
   expect(statuses()).toEqual(["training skipped", "conformance skipped"]);
 });
 
+it("ends what it runs when it is ended, and packs what that tells", async () => {
+  const begun = join(directory, "begun");
+  const told = join(results, "told.json");
+  const run = bundle({
+    "bench.mjs": `import { writeFileSync } from "node:fs";
+      process.on("SIGTERM", () => { writeFileSync(${JSON.stringify(told)}, "{}"); process.exit(1); });
+      writeFileSync(${JSON.stringify(begun)}, ""); setInterval(() => {}, 1000);`,
+  });
+  const child = spawn("sh", [run, "--out", results, "--pack", pack, "bench"]);
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  while (!existsSync(begun)) await sleep(50);
+  child.kill("SIGTERM");
+  expect(await ended).toBe(143);
+  expect(packed()).toContain("./told.json");
+});
+
 it("has packed what there is when it is killed", async () => {
   const begun = join(directory, "begun");
   const run = bundle({
