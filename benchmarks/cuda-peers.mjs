@@ -63,8 +63,10 @@ const passes = [sizes.first, sizes.peers, undefined].map((pass) => {
 const report = { about: about(options.origin), implementations: {}, absent: {}, problems: [], cases: [] };
 const file = join(out, "peers.json");
 for (const pass of passes) for (const one of implementations) await measure(one, pass);
-const isWell = Object.keys(report.absent).length === 0 && report.problems.length === 0;
-process.exitCode = isWell ? 0 : 1;
+const { absent, problems } = report;
+for (const [name, why] of Object.entries(absent)) process.stderr.write(`${name} did not load: ${why}\n`);
+for (const problem of problems) process.stderr.write(`${problem}\n`);
+process.exitCode = Object.keys(absent).length === 0 && problems.length === 0 ? 0 : 1;
 
 /** @param {typeof implementations[number]} implementation @param {typeof rows} pass */
 async function measure({ id, name, silence, passes: why = () => undefined }, pass) {

@@ -96,8 +96,9 @@ async function runAll() {
   report.problems.push(...summary.problems);
   writeJson(file, { ...report, gpusAfter: about(undefined).gpus });
   for (const problem of report.problems) process.stderr.write(`${problem}\n`);
-  const ok = report.complete && report.problems.length === 0 && report.rows.every((row) => !("error" in row));
-  process.exitCode = ok ? 0 : 1;
+  const failed = report.rows.filter((row) => "error" in row).length;
+  process.stderr.write(`${report.rows.length} of ${cases.length} cases, ${failed} failed\n`);
+  process.exitCode = report.complete && report.problems.length === 0 && failed === 0 ? 0 : 1;
 }
 
 /** @template Result @param {(backend: import("@flash-moe/core").Backend) => Promise<Result>} use */

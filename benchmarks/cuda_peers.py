@@ -425,7 +425,7 @@ def run_backward(kind, row, leaves, forward, tensors, ours, timer, result):
 
 def measure_row(row, folder, parts, device, seconds, partly):
     """By one implementation; `partly` is given what is known before the backward."""
-    if hasattr(torch, "_dynamo"):
+    if "torch._dynamo" in sys.modules:
         # Else it gives up after a few sizes, and runs the rest as they are.
         torch._dynamo.reset()
     kind = row["kind"]

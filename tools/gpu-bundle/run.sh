@@ -149,9 +149,13 @@ allowed() { # stage
 limited() { # seconds command...
   most=$1
   shift
+  if [ -n "$budget" ]; then
+    rest=$((budget - $(date +%s) + started))
+    [ "$most" -le "$rest" ] || most=$rest
+  fi
   # Of `timeout`, 0 would be no limit.
   [ "$most" -gt 0 ] || return 124
-  # Waited for in the background: only so a signal is not kept waiting, too.
+  # A shell that waits for what is in the background is not deaf to signals meanwhile.
   if command -v timeout >/dev/null 2>&1; then timeout -k 10 "$most" "$@" & else "$@" & fi
   job=$!
   wait "$job"
@@ -223,7 +227,10 @@ needs_gpu() {
   return 1
 }
 
-has_torch() { "$python" -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() or len(sys.argv) > 1 else 1)' "$@" >/dev/null 2>&1; }
+has_torch() { # any: also one that sees no GPU
+  limited 60 "$python" -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() or len(sys.argv) > 1 else 1)' "$@" \
+    >/dev/null 2>&1
+}
 
 measure() { # stage share-of sizes folder environment...
   named=$1 part=$2 sizes=$3 folder=$4
