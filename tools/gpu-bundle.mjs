@@ -1,8 +1,9 @@
 // Builds the addon and packs everything that a bare Linux machine with an NVIDIA driver needs to test and measure the
-// CUDA backend, Node included: pnpm gpu:bundle [--out FOLDER] [--no-tar] [--shim]
+// CUDA backend, Node included: pnpm gpu:bundle [--out FOLDER] [--no-tar] [--shim] [--xz]
 //
 // Leaves FOLDER (default build/gpu-bundle) and FOLDER.tar, each under 60 MB. There: ./run.sh --help. --shim packs the
-// build for the CPU instead of the one for GPUs, to test the bundle itself.
+// build for the CPU instead of the one for GPUs, to test the bundle itself. --xz packs Node a third smaller, for a machine
+// that has xz or Python.
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   cpSync,
@@ -26,6 +27,7 @@ const { values: options } = parseArgs({
     out: { type: "string", default: join(root, "build/gpu-bundle") },
     "no-tar": { type: "boolean", default: false },
     shim: { type: "boolean", default: false },
+    xz: { type: "boolean", default: false },
   },
 });
 const out = options.out;
@@ -53,8 +55,7 @@ writeFileSync(join(out, "origin.json"), `${JSON.stringify(origin(), undefined, 2
 cpSync(join(root, "tools/gpu-bundle/run.sh"), join(out, "run.sh"));
 
 let size = sizeOf(out);
-if (size > limit) {
-  // A quarter smaller, and a machine with Python can unpack it, too.
+if (options.xz || size > limit) {
   rmSync(join(out, "node.gz"));
   const packed = execFileSync("xz", ["-6", "--stdout", process.execPath], { maxBuffer: 2 ** 30 });
   writeFileSync(join(out, "node.xz"), packed);
