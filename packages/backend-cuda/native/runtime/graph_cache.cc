@@ -6,19 +6,25 @@ RecordedCall& GraphCache::find(std::string_view key) {
   const auto found = by_key_.find(key);
   if (found == by_key_.end()) {
     shrink(seen_, most_seen - 1);
-    seen_.push_front({std::string(key), {}});
+    seen_.push_front({std::string(key), {}, &seen_});
     by_key_.emplace(seen_.front().key, seen_.begin());
     return seen_.front().call;
   }
   const auto entry = found->second;
+  const auto move_to = [&](Entries& list) {
+    list.splice(list.begin(), *entry->list, entry);
+    entry->list = &list;
+  };
   if (entry->call.graph) {
-    graphs_.splice(graphs_.begin(), graphs_, entry);
-  } else if (entry->call.worth_a_graph()) {
-    // It gets one now.
-    make_room(entry->call.scratch_bytes);
-    graphs_.splice(graphs_.begin(), seen_, entry);
+    move_to(graphs_);
   } else {
-    seen_.splice(seen_.begin(), seen_, entry);
+    // One that was refused its graph comes from the list of graphs.
+    move_to(seen_);
+    if (entry->call.worth_a_graph()) {
+      // It gets one now.
+      make_room(entry->call.scratch_bytes);
+      move_to(graphs_);
+    }
   }
   return entry->call;
 }

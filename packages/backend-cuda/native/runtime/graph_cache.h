@@ -41,11 +41,14 @@ class GraphCache {
   void clear(const RecordedCall* keep = nullptr) noexcept;
 
  private:
+  struct Entry;
+  using Entries = std::list<Entry>;
   struct Entry {
     std::string key;
     RecordedCall call;
+    // The one that it is in.
+    Entries* list;
   };
-  using Entries = std::list<Entry>;
 
   // Calls that occur once pass through the first list; graphs are in the second, where they would otherwise be pushed
   // out by those. Room for the calls of a deep model, forward and backward: they come round in order, and of a list that

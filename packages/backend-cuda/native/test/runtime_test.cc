@@ -211,6 +211,23 @@ void test_id_errors() {
   expect(promise->get_future().get().id_errors == 6, "by a read as well");
 }
 
+// The calls of a deep model in turns, four times: how often they ran as they are, or into a graph.
+int calls_in_turns(Device& device, float* values, int count, size_t bytes) {
+  int calls = 0;
+  for (int round = 0; round < 4; round++) {
+    for (int i = 0; i < count; i++) {
+      const int64_t own_key[] = {i, static_cast<int64_t>(bytes)};
+      device.run("op", own_key, sizeof own_key, [&](Context& context) {
+        calls++;
+        const Scratch scratch(context, bytes, "scratch");
+        add_to(context, scratch.as<float>(), 0, 1);
+        add_to(context, values, 0, 1);
+      });
+    }
+  }
+  return calls;
+}
+
 void test_graphs() {
   auto device = open(size_t{64} << 20);
   auto* values = static_cast<float*>(device->alloc(1000 * sizeof(float), true, "values"));
@@ -259,25 +276,9 @@ void test_graphs() {
   }
   expect(plain == 5, "graphs can be switched off");
 
-  // The calls of a deep model, in turns: each is replayed.
-  int round_calls = 0;
-  const auto in_turns = [&](int count, size_t bytes) {
-    for (int round = 0; round < 4; round++) {
-      for (int i = 0; i < count; i++) {
-        const int64_t own_key[] = {i, static_cast<int64_t>(bytes)};
-        device->run("op", own_key, sizeof own_key, [&](Context& context) {
-          round_calls++;
-          const Scratch scratch(context, bytes, "scratch");
-          add_to(context, scratch.as<float>(), 0, 1);
-          add_to(context, values, 0, 1);
-        });
-      }
-    }
-  };
-  in_turns(500, 1000);
-  expect(round_calls == 2 * 500, "every call of a round is replayed");
+  expect(calls_in_turns(*device, values, 500, 1000) == 2 * 500, "every call of a round is replayed");
   // More than are kept: the oldest go, with their scratch.
-  in_turns(1100, 2000);
+  calls_in_turns(*device, values, 1100, 2000);
   expect(device->memory().scratch_bytes <= 1024 * 2048 + 4096, "the number of graphs is bounded");
 
   // Their memory gives way to a buffer.
@@ -327,6 +328,8 @@ void test_refused_captures() {
   float host = 0;
   forbidden("a copy that waits",
             [&](Context&) { return cudaMemcpy(&host, values, sizeof host, cudaMemcpyDeviceToHost); });
+  // Nor do they take the places of others.
+  expect(calls_in_turns(*device, values, 500, 1000) == 2 * 500, "the calls of a round are replayed as ever");
 }
 
 void test_timing() {
