@@ -3,7 +3,8 @@
 // The 24 bits of an f32 are cut into three bf16 of 8 bits each, x = x0 + x1 + x2 exactly, and a bf16 times a bf16 is exact
 // in f32; so x b = x0 b + x1 b + x2 b, and all that is lost is lost by the sums, which tensor cores cut off where a plain
 // product rounds them. x1 b and x2 b have sums of their own: those of the large part are cut no more often than in a
-// product of bf16. (f16 has no room for such parts: its exponent ends at 15.)
+// product of bf16. (f16 has no room for such parts: its exponent ends at 15.) A part may be 0, which makes NaN of a b that
+// is infinite: where x0 b is not finite the others are left out.
 #pragma once
 
 #include "device/tile_product.h"
@@ -11,11 +12,13 @@
 
 namespace flash_moe {
 
+FM_DEVICE bool is_finite(float x) { return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u; }
+
 // x = parts[0] + parts[1] + parts[2]; infinity and NaN stay whole in the first. Cut off, not rounded, so that nothing
 // finite becomes infinite.
 FM_DEVICE void split_in_three(float x, uint16_t (&parts)[3]) {
   const uint32_t bits = __float_as_uint(x);
-  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  const bool finite = is_finite(x);
   const bool nan = !finite && (bits & 0x7fffffu) != 0;
   const float rest = finite ? x - __uint_as_float(bits & 0xffff0000u) : 0.0f;
   const uint32_t rest_bits = __float_as_uint(rest);
@@ -76,7 +79,9 @@ struct TileProductSplit : TileSums<64, 64, 2, 2> {
 #pragma unroll
       for (int j = 0; j < column_groups; j++)
 #pragma unroll
-        for (int q = 0; q < 4; q++) sums[i][j][q] += small[i][j][q];
+        for (int q = 0; q < 4; q++) {
+          if (is_finite(sums[i][j][q])) sums[i][j][q] += small[i][j][q];
+        }
   }
 
  private:

@@ -127,6 +127,19 @@ void run_extremes(TestContext& context) {
   for (int row = 0; row < 6; row++) {
     expect_close("extremes", {output.at(16 * row + 5)}, {expected[row]}, 0, 0);
   }
+
+  // The parts of a 1 are 1, 0 and 0.
+  const Tensor ones(DType::f32, std::vector<double>(20 * 8, 1));
+  b[3] = INFINITY, b[16 + 4] = -INFINITY, b[5] = INFINITY, b[16 + 5] = -INFINITY, b[6] = NAN;
+  const Tensor spoiled(DType::bf16, b);
+  call.a = ones;
+  call.b = spoiled;
+  linear(context, call);
+  context.synchronize();
+  const double sums[] = {8, 8, 8, INFINITY, -INFINITY, NAN, NAN, 8};
+  for (int column = 0; column < 8; column++) {
+    expect_close("extremes of b", {output.at(16 * 19 + column)}, {sums[column]}, 0, 0);
+  }
 }
 
 void run_all() {
