@@ -8,7 +8,6 @@ const char* error_code(cudaError_t error) {
       return "OUT_OF_MEMORY";
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
-    case cudaErrorContained:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchTimeout:
     case cudaErrorContextIsDestroyed:
@@ -19,7 +18,6 @@ const char* error_code(cudaError_t error) {
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
-    case cudaErrorTensorMemoryLeak:
     case cudaErrorExternalDevice:
     case cudaErrorDevicesUnavailable:
     case cudaErrorNoDevice:
@@ -28,6 +26,11 @@ const char* error_code(cudaError_t error) {
     case cudaErrorMpsRpcFailure:
     case cudaErrorMpsClientTerminated:
     case cudaErrorUnknown:
+#if CUDART_VERSION >= 12080
+    // Older toolkits have no names for them.
+    case cudaErrorContained:
+    case cudaErrorTensorMemoryLeak:
+#endif
       return "DEVICE_LOST";
     default:
       return "BACKEND_FAILED";
