@@ -2,7 +2,7 @@
 import { requiredBackends } from "@flash-moe/reference/conformance";
 import { expect, it } from "vitest";
 import { build } from "../build-tools/build.mjs";
-import { checkResources, parseLog, spillProblems } from "../build-tools/resources.mjs";
+import { checkResources, parseLog, serializationProblems, spillProblems } from "../build-tools/resources.mjs";
 
 const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has("cuda-build");
 const absent = "compiling takes minutes: FLASH_MOE_REQUIRE=cuda-build, for which nvcc is needed";
@@ -39,4 +39,12 @@ it("a spill needs a reason, and a reason needs a spill", () => {
   expect(spillProblems(found, { hot: "once at the end of a step" })).toEqual([]);
   expect(spillProblems(found, { "hot<f16, 8>": "once at the end of a step" })).toEqual([]);
   expect(spillProblems(found, { hot: "why", calm: "why" })).toEqual([expect.stringContaining("allows calm")]);
+});
+
+it("products by wgmma that wait for one another are a problem", () => {
+  const information =
+    "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to " +
+    "insufficient register resources for the wgmma pipeline in the function '_Z6secondv'";
+  expect(serializationProblems(`${log}${information}\n`)).toEqual([information]);
+  expect(serializationProblems(log)).toEqual([]);
 });
