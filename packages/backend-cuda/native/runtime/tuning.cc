@@ -1,5 +1,7 @@
 #include "runtime/tuning.h"
 
+#include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <sstream>
 
@@ -26,13 +28,17 @@ constexpr Word words[] = {
 struct Number {
   const char* name;
   double Tuning::*member;
+  // A whole number.
+  bool is_count;
 };
 constexpr Number numbers[] = {
-    {"dots_slices", &Tuning::dots_slices}, {"dots_lanes", &Tuning::dots_lanes}, {"sum_lanes", &Tuning::sum_lanes},
-    {"splits", &Tuning::splits},           {"dense_tile", &Tuning::dense_tile},   {"dense_chunk", &Tuning::dense_chunk},
-    {"pieces", &Tuning::pieces},
-    {"memory", &Tuning::memory},           {"cache", &Tuning::cache},           {"cache_share", &Tuning::cache_share},
-    {"tensor", &Tuning::tensor},           {"plain", &Tuning::plain},           {"launch", &Tuning::launch},
+    {"dots_slices", &Tuning::dots_slices, true}, {"dots_lanes", &Tuning::dots_lanes, true},
+    {"sum_lanes", &Tuning::sum_lanes, true},     {"splits", &Tuning::splits, true},
+    {"dense_tile", &Tuning::dense_tile, true},   {"dense_chunk", &Tuning::dense_chunk, true},
+    {"pieces", &Tuning::pieces, true},           {"memory", &Tuning::memory, false},
+    {"cache", &Tuning::cache, false},            {"cache_share", &Tuning::cache_share, false},
+    {"tensor", &Tuning::tensor, false},          {"plain", &Tuning::plain, false},
+    {"launch", &Tuning::launch, false},
 };
 
 bool set(Tuning& tuning, const std::string& name, const std::string& value) {
@@ -45,7 +51,9 @@ bool set(Tuning& tuning, const std::string& name, const std::string& value) {
     if (name != number.name) continue;
     char* end = nullptr;
     tuning.*number.member = std::strtod(value.c_str(), &end);
-    return *end == '\0' && tuning.*number.member > 0;
+    const double given = tuning.*number.member;
+    if (*end != '\0' || !(given > 0)) return false;
+    return !number.is_count || (given <= INT32_MAX && given == std::floor(given));
   }
   return false;
 }
@@ -63,7 +71,7 @@ Tuning parse_tuning(const std::string& text) {
     for (const Word& word : words) accepted += std::string(word.name) + " (" + word.accepted + "), ";
     for (const Number& number : numbers) accepted += std::string(number.name) + ", ";
     throw Failure("INVALID_ARGUMENT", "tuning has \"" + entry + "\"; takes name=value, with " + accepted +
-                                          "whose values are numbers above 0");
+                                          "whose values are numbers above 0, of counts whole ones");
   }
   return tuning;
 }
