@@ -16,7 +16,7 @@ export interface Addon {
   decodeCall(op: number, block: Float64Array): Record<string, unknown>;
 }
 
-export const interfaceVersion = 2;
+export const interfaceVersion = 3;
 
 interface DriverReport {
   /** Why nothing can be opened; empty if something can. */
@@ -68,6 +68,8 @@ export interface NativeDevice {
   expectations(): readonly ExpectedTime[];
   /** How ops go from now on: native/runtime/tuning.h. */
   tune(text: string): void;
+  /** Gives up what is scratch between the calls: that of calls that repeat. */
+  reclaim(): void;
   /** Makes the device be lost. */
   lose(reason: string): void;
   /** Waits for what is in flight, and frees everything that is on the device. */

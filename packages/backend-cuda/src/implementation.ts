@@ -20,6 +20,10 @@ export function createImplementation(
   runtime: BackendRuntime,
 ): BackendImplementation<CudaBuffer> {
   const scratch = new ScratchAccount(device, runtime.budget);
+  runtime.budget.setReclaim(() => {
+    guard(() => device.reclaim());
+    scratch.update();
+  });
   // Those that look at ids, since somebody last waited for the device.
   let checking = new Set<OpName>();
 

@@ -132,3 +132,30 @@ it("names the op that has met an id out of range", async () => {
   expect(error).toHaveProperty("message", expect.stringMatching(/^expertsForward: 1 ids/));
   await backend.dispose();
 });
+
+it("has room for a buffer where calls that repeat keep scratch", async () => {
+  const backend = await openShim({ memoryLimitBytes: 2 ** 20 });
+  const [tokens, topK] = [64, 512];
+  const floats = (length: number) => backend.alloc("f32", length);
+  // Odd rows, of which all inner products are made first.
+  const call = { tokens, hiddenSize: 3, numExperts: 5, topK, activation: "silu" } as const;
+  const buffers = {
+    hiddenStates: floats(tokens * 3),
+    down: floats(15),
+    up: floats(15),
+    ids: backend.alloc("i32", tokens * topK),
+    weights: floats(tokens * topK),
+    output: floats(tokens * 3),
+  };
+  const forward = () => backend.ops.expertsForward({ ...call, ...buffers });
+  for (let run = 0; run < 2; run++) forward();
+  expect(backend.memory().scratchBytes).toBe(tokens * topK * 4);
+  const rest = 2 ** 20 - backend.memory().liveBytes;
+  const buffer = backend.alloc("i32", rest / 4);
+  expect(backend.memory()).toMatchObject({ liveBytes: 2 ** 20, scratchBytes: 0 });
+  expect(forward).toThrow(expect.objectContaining({ code: "OUT_OF_MEMORY" }));
+  buffer.dispose();
+  for (let run = 0; run < 2; run++) forward();
+  await backend.sync();
+  await backend.dispose();
+});

@@ -7,10 +7,16 @@ export class MemoryBudget {
   #live = 0;
   #scratch = 0;
   #peak = 0;
+  #reclaim: (() => void) | undefined;
 
   /** `limitBytes` null: unlimited as far as is known. */
   constructor(limitBytes: number | null) {
     this.limitBytes = limitBytes;
+  }
+
+  /** `reclaim` is called before something is refused: it may release scratch that is only kept for later. */
+  setReclaim(reclaim: () => void): void {
+    this.#reclaim = reclaim;
   }
 
   /** Counts a buffer. OUT_OF_MEMORY, and nothing counted, if it does not fit. */
@@ -58,13 +64,18 @@ export class MemoryBudget {
 
   #check(bytes: number, what: string): void {
     if (this.limitBytes === null) return;
-    const left = Math.max(0, this.limitBytes - this.#live - this.#scratch);
+    if (bytes > this.#left(this.limitBytes)) this.#reclaim?.();
+    const left = this.#left(this.limitBytes);
     if (bytes > left) {
       throw new FlashMoeError(
         "OUT_OF_MEMORY",
         `${what} needs ${bytes} bytes; ${left} bytes are left of the budget of ${this.limitBytes}`,
       );
     }
+  }
+
+  #left(limitBytes: number): number {
+    return Math.max(0, limitBytes - this.#live - this.#scratch);
   }
 
   #notePeak(): void {

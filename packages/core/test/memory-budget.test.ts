@@ -30,6 +30,21 @@ it("refuses what does not fit, with what was asked for and what is left, and cou
   budget.reserve(150, "what the scratch had");
 });
 
+it("has scratch that is only kept released before it refuses", () => {
+  const budget = new MemoryBudget(1000);
+  budget.reserveScratch(600, "kept");
+  let kept = 600;
+  budget.setReclaim(() => {
+    budget.releaseScratch(kept);
+    kept = 0;
+  });
+  budget.reserve(400, "what fits beside it");
+  expect(budget.report().scratchBytes).toBe(600);
+  budget.reserve(500, "what does not");
+  expect(budget.report()).toMatchObject({ liveBytes: 900, scratchBytes: 0, peakBytes: 1000 });
+  expectThrow(() => budget.reserve(101, "tables"), "OUT_OF_MEMORY", "101", "100 bytes are left");
+});
+
 it("gives scratch back when the work throws, and does not start work whose scratch does not fit", () => {
   const budget = new MemoryBudget(100);
   expect(() =>

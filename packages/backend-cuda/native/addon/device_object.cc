@@ -57,6 +57,7 @@ Napi::Function DeviceObject::define(Napi::Env env) {
                          InstanceMethod<&DeviceObject::stop_timing>("stopTiming"),
                          InstanceMethod<&DeviceObject::expectations>("expectations"),
                          InstanceMethod<&DeviceObject::tune>("tune"),
+                         InstanceMethod<&DeviceObject::reclaim>("reclaim"),
                          InstanceMethod<&DeviceObject::lose>("lose"),
                          InstanceMethod<&DeviceObject::dispose>("dispose"),
                      });
@@ -236,6 +237,12 @@ Napi::Value DeviceObject::expectations(const Napi::CallbackInfo&) {
 // (text)
 Napi::Value DeviceObject::tune(const Napi::CallbackInfo& info) {
   guarded(env_, [&] { device_->tune(parse_tuning(info[0].As<Napi::String>().Utf8Value())); });
+  publish_memory();
+  return env_.Undefined();
+}
+
+Napi::Value DeviceObject::reclaim(const Napi::CallbackInfo&) {
+  guarded(env_, [&] { device_->reclaim(); });
   publish_memory();
   return env_.Undefined();
 }

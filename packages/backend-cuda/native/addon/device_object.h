@@ -32,6 +32,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value stop_timing(const Napi::CallbackInfo& info);
   Napi::Value expectations(const Napi::CallbackInfo& info);
   Napi::Value tune(const Napi::CallbackInfo& info);
+  Napi::Value reclaim(const Napi::CallbackInfo& info);
   Napi::Value lose(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

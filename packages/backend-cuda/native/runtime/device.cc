@@ -244,6 +244,10 @@ class OpenDevice : public Device {
     });
   }
 
+  void reclaim() override {
+    guarded([&] { graphs_->clear(); });
+  }
+
   std::string loss() const override {
     const std::lock_guard<std::mutex> lock(loss_mutex_);
     return loss_;

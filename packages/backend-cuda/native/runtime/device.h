@@ -91,6 +91,9 @@ class Device : public Context {
   // From now on: see runtime/tuning.h. Graphs are forgotten.
   virtual void tune(const Tuning& tuning) = 0;
 
+  // Forgets graphs, with the scratch that they keep.
+  virtual void reclaim() = 0;
+
   // Why the device is lost, empty if it is not. From any thread.
   virtual std::string loss() const = 0;
   // As if the device had vanished: what waits is told, and all calls from now on throw DEVICE_LOST.
