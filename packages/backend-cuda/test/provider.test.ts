@@ -17,7 +17,9 @@ async function reason(options?: CudaOptions): Promise<string> {
 }
 
 /** What a process says in which the shim makes up this machine. */
-async function reasonOn(machine: string): Promise<{ probe: string; open: string; noise: string }> {
+async function reasonOn(
+  machine: string,
+): Promise<{ probe: string; open: string; wgmma: string; noise: string }> {
   const script = fileURLToPath(new URL("helpers/probe.mjs", import.meta.url));
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [script, shimBinary()], {
     env: { ...process.env, FLASH_MOE_SHIM_DEVICE: machine },
@@ -114,6 +116,14 @@ describe("probe says what is missing:", () => {
     expect(await reason(options)).toBe("device is 7; this machine has one GPU, number 0");
     await expect(cuda.open(options)).rejects.toMatchObject({ code: "UNAVAILABLE" });
   });
+});
+
+itOnShim.each([
+  ["and machine code for it", "sm=90", "available"],
+  ["not where its code is translated from older PTX", "sm=90,ptx=80", "UNSUPPORTED"],
+  ["not another device", "sm=100", "UNSUPPORTED"],
+])("wgmma needs a Hopper: %s", async (_, made, expected) => {
+  expect(await reasonOn(made)).toMatchObject({ probe: "available", wgmma: expected, noise: "" });
 });
 
 it("gives the same reason when it is opened", async () => {

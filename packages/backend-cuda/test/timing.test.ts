@@ -156,6 +156,8 @@ describe("a backend that is tuned", () => {
       "expert=fused",
       "dense_chunk=-1",
       "pieces=",
+      "pieces=0.5",
+      "splits=1.5",
       "tiles",
     ]) {
       expect(() => tune(backend, text)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));

@@ -19,6 +19,8 @@ struct DeviceLimits {
   size_t shared_bytes_per_block;
   // 10 * major + minor.
   int compute_capability;
+  // The PTX that the kernels come from, which may be older than the device: as a compute capability.
+  int ptx = compute_capability;
   Tuning tuning{};
 };
 

@@ -62,7 +62,7 @@ class OpenDevice : public Device {
     check(cudaSetDevice(info.index), "cannot use " + info.name);
     try {
       // Makes the context, and loads the code: a binary without code for this device is found out here.
-      check(probe_device_code(), "this binary cannot run on " + info.name);
+      check(probe_device_code(limits_.ptx), "this binary cannot run on " + info.name);
       check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cannot make a stream");
       const size_t limit = options.memory_limit ? options.memory_limit : info.memory_bytes;
       pool_ = std::make_unique<MemoryPool>(info.index, stream_, limit);

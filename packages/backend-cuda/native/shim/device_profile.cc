@@ -41,6 +41,8 @@ DeviceProfile from_environment() {
       profile.driver = static_cast<int>(value);
     } else if (name == "sm") {
       profile.sm = static_cast<int>(value);
+    } else if (name == "ptx") {
+      profile.ptx = static_cast<int>(value);
     } else if (name == "multiprocessors") {
       profile.multiprocessors = static_cast<int>(value);
     } else if (name == "l2") {
@@ -54,6 +56,7 @@ DeviceProfile from_environment() {
       std::abort();
     }
   }
+  if (profile.ptx == 0) profile.ptx = profile.sm;
   if (profile.shared == 0) profile.shared = shared_bytes_of(profile.sm);
   return profile;
 }

@@ -12,6 +12,8 @@ struct DeviceProfile {
   int count = 1;
   int driver = 13000;
   int sm = 90;
+  // That the kernels come from; 0: as new as the device.
+  int ptx = 0;
   int multiprocessors = 4;
   size_t l2 = 256 << 10;
   // 0: what a block can have at most on a GPU of this `sm`.

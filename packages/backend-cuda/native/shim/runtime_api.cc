@@ -580,6 +580,7 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   const DeviceProfile& profile = device_profile();
   if (profile.sm < 80) return done(cudaErrorNoKernelImageForDevice);
-  attributes->binaryVersion = attributes->ptxVersion = profile.sm;
+  attributes->binaryVersion = profile.sm;
+  attributes->ptxVersion = profile.ptx;
   return done(alive());
 }

@@ -142,6 +142,27 @@ void run_extremes(TestContext& context) {
   }
 }
 
+// Of a device that has Hopper's instruction, which is asked for.
+void test_choice(TestContext& context) {
+  context.change_limits().multiprocessors = 132;
+  const auto chosen = [&](int64_t rows, int64_t columns) { return choose_tiles(context, rows, columns, true); };
+  expect(chosen(1024, 2048) == Tiles::wgmma_128_by_128, "one round of wide tiles");
+  expect(chosen(1024, 2560) == Tiles::wgmma_128_by_128, "two rounds of wide tiles instead of three of narrow ones");
+  expect(chosen(1024, 1024) == Tiles::wgmma_128_by_64, "narrow tiles where there are multiprocessors for them");
+  expect(chosen(64, 4096) == Tiles::of_64, "no tile of 128 rows for 64");
+  // The driver's translation of older PTX.
+  context.change_limits().ptx = 80;
+  expect(chosen(1024, 2048) == Tiles::of_128, "no instruction that the code does not have");
+  context.change_limits().tuning.tiles = "wgmma_128_by_128";
+  std::string code;
+  try {
+    chosen(1024, 2048);
+  } catch (const Failure& failure) {
+    code = failure.code;
+  }
+  expect(code == "UNSUPPORTED", "nor where it is tuned");
+}
+
 void run_all() {
   TestContext context;
   const DType f32 = DType::f32, f16 = DType::f16, bf16 = DType::bf16;
@@ -244,7 +265,8 @@ void run_all() {
     context.change_limits().multiprocessors = multiprocessors;
     for (const DType dtype : {bf16, f16}) {
       for (int transposed = 0; transposed < 3; transposed++) {
-        const int64_t many[][3] = {{130, 72, 136}, {129, 33, 131}, {40, 600, 24}, {20, 8, 200}, {24, 1100, 12}, {17, 0, 3}};
+        const int64_t many[][3] = {{130, 72, 136}, {129, 33, 131}, {80, 600, 24},
+                                   {70, 8, 200},   {84, 1100, 12}, {65, 0, 3}};
         for (const auto& s : many) {
           Case c{s[0], s[1], s[2], dtype, dtype, f32};
           c.transpose_a = transposed == 1;
@@ -256,6 +278,7 @@ void run_all() {
       }
     }
   }
+  test_choice(context);
   std::printf("linear: %d cases, worst error in f32 %.2f of what is allowed\n", count, worst);
 }
 
