@@ -20,8 +20,8 @@
 // or outer (A [inner, rows], B [inner, columns]). An operand is anything with the members of `Matrix`: `row(r)` is the
 // address of row r as it lies in memory (of index k along outer), null beyond the last, so a gather is
 // `table + ids[r] * width`; `width` counts the elements of a row; `aligned` says that all rows begin on 16 bytes.
-// After `run` a barrier has passed and the shared memory is free for the epilogue. `each` begins with a barrier and takes
-// it for itself; `change` does not.
+// After `run`, or `clear` and `add`, a barrier has passed and the shared memory is free for the epilogue. `each` begins
+// with a barrier and takes it for itself; `change` does not.
 //
 // Shared memory holds rows of 128 bytes in which chunk c of 16 bytes of row r lies at c ^ (r % 8): neither the copies in
 // nor ldmatrix meet a bank twice, and it is the 128-byte swizzle that wgmma reads.
@@ -150,6 +150,13 @@ struct TileProduct : TileSums<ROWS, COLUMNS, 2, 2> {
   __device__ __forceinline__ void run(unsigned char* memory, const SourceA& a, int64_t first_row, const SourceB& b,
                                       int64_t first_column, int64_t begin, int64_t end) {
     this->clear();
+    add(memory, a, first_row, b, first_column, begin, end);
+  }
+
+  // On top of what the sums are.
+  template <typename SourceA, typename SourceB>
+  __device__ __forceinline__ void add(unsigned char* memory, const SourceA& a, int64_t first_row, const SourceB& b,
+                                      int64_t first_column, int64_t begin, int64_t end) {
     const int steps = static_cast<int>((end - begin + depth - 1) / depth);
     const auto stage = [&](int slot, int step) {
       unsigned char* const at = memory + slot * stage_bytes;

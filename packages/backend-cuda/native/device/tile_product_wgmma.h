@@ -28,8 +28,14 @@ struct TileProductWgmma : TileSums<128, COLUMNS, 8, 1> {
   template <typename SourceA, typename SourceB>
   FM_DEVICE void run(unsigned char* memory, const SourceA& a, int64_t first_row, const SourceB& b,
                      int64_t first_column, int64_t begin, int64_t end) {
-#ifdef FM_HAS_WGMMA
     this->clear();
+    add(memory, a, first_row, b, first_column, begin, end);
+  }
+
+  template <typename SourceA, typename SourceB>
+  FM_DEVICE void add(unsigned char* memory, const SourceA& a, int64_t first_row, const SourceB& b,
+                     int64_t first_column, int64_t begin, int64_t end) {
+#ifdef FM_HAS_WGMMA
     memory += -shared_address(memory) & 1023u;
     const int steps = static_cast<int>((end - begin + depth - 1) / depth);
     const auto stage = [&](int slot, int step) {

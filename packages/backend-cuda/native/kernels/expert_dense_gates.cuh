@@ -1,16 +1,18 @@
 // Purpose: the gated activations of all tokens with all experts of a chunk, zero where a token did not choose one.
-// Equation: gated[t, e] = act(states[t] . down[e]) * sum of the gates of e in the list of t, rounded to T.
+// Equation: gated[t, e] = act(states[t] . down[e]) * sum of the gates of e in the list of t, in parts.
 // Shapes: states [tokens, hidden], down [experts, hidden], list and offsets as in expert_tile_list; gated [tokens,
-//   stride], its columns the experts first_expert + [0, experts), zero up to the next tile.
+//   shares, parts, share_experts] (expert_dense_parts), of the experts first_expert + [0, experts), zero up to the next
+//   tile.
 // Parallelisation: a block per tile of Tile::size tokens by so many experts. When the product is done its shared memory
 //   becomes a table of gates: one thread per token adds what the token's list has for these experts, in order. Gates
 //   and inner products then change places, and the thread of a token activates those of its list; the rest is left.
-// Why: above about one expert in a hundred, tensor cores that compute everything are faster than reading rows one by
+// Why: above about two experts in a hundred, tensor cores that compute everything are faster than reading rows one by
 //   one. Only what was chosen goes through the activation. An expert that was not has the gate -0, which no sum of gates
 //   can be, so that a gate of 0 still makes NaN of an inner product that is not finite, and one not chosen does not.
 #pragma once
 
 #include "device/activation.h"
+#include "kernels/expert_dense_parts.cuh"
 #include "kernels/expert_dense_tile.cuh"
 #include "kernels/expert_row.cuh"
 #include "kernels/expert_tile_list.cuh"
@@ -26,8 +28,8 @@ FM_DEVICE float gated_or_zero(float activated, float gate) {
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     expert_dense_gates(typename Tile::Operand states, typename Tile::Operand down, const uint2* list,
-                       const uint32_t* offsets, typename Tile::Element* gated, int64_t first_expert, int64_t stride,
-                       int64_t tiles, int64_t top_k, Activation activation) {
+                       const uint32_t* offsets, typename Tile::Element* gated, int64_t first_expert,
+                       int64_t share_experts, int64_t stride, int64_t tiles, int64_t top_k, Activation activation) {
   constexpr int size = Tile::size;
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const int64_t tokens = states.rows;
@@ -92,13 +94,17 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     *cell = make_float2(gated_or_zero(activated.x, left), gated_or_zero(activated.y, right));
   });
   __syncthreads();
+  // Shares are whole in tiles.
+  const int64_t share = first_column / share_experts;
+  typename Tile::Element* const to = gated + first_row * stride + first_column +
+                                     share * (coefficient_parts<typename Tile::Element> - 1) * share_experts;
   // Whole rows, four cells to a thread: with eight, two threads would meet in a bank.
   for (int n = 4 * thread; n < size * size; n += 4 * Tile::threads) {
     const int row = n / size, column = n % size;
     if (first_row + row >= tokens) break;
     float values[4];
     load_vector<4>(cells + row * width + column, values);
-    store_vector<4>(gated + (first_row + row) * stride + first_column + column, values);
+    store_parts(to + row * stride + column, share_experts, values);
   }
 }
 

@@ -1,8 +1,11 @@
-// The coefficients of a chunk of experts, as what the tensor cores of bf16 multiply with f32's accuracy.
+// What the dense products multiply rows of a table by, of each token and expert of a chunk: gated activations, or
+// coefficients of gradients. All of them are f32; tensor cores take parts of them in the dtype of the rows.
 //
-// A coefficient is three bf16 of 8 bits each, exactly (tile_product_split.h). Those of a token lie as [shares, 3,
-// share_experts], the smallest parts first: so one product over three times the inner dimension adds small parts before
-// large ones, along the experts of a share as well as along the tokens, and needs no accumulators but its own.
+// bf16: three of 8 bits each, exactly (tile_product_split.h). f16: two, rounded to the nearest, of which the second is
+// kept 2^11 times as large, where f16 has exponents for it; from 2^-12 to 65504 that is wrong by the last bit of the
+// f32 at most, and what is larger becomes infinite, or NaN. f32: itself.
+// A part times an element of a row is exact in f32. The parts of a token lie as [shares, parts, share_experts], the
+// smallest first, and are multiplied in this order: small products are added up before large ones, in the same sums.
 #pragma once
 
 #include "device/half.h"
@@ -10,25 +13,53 @@
 
 namespace flash_moe {
 
-constexpr int coefficient_parts = 3;
-
-// The rows of a matrix, all of them three times over, as an operand of tile_product.h along outer: row k is row
-// k % period, `step` elements further on each time. Of rows that do not exist the last one takes the place: what it is
-// multiplied by is 0 there. (A test instead would cost the 128 by 128 tile a register that it does not have.)
 template <typename T>
-struct RepeatedRows {
-  const T* data;
-  int64_t period;
-  // Of the period, those that exist.
-  int64_t rows;
-  int64_t width, stride, step;
-  bool aligned;
+constexpr int coefficient_parts = 1;
+template <>
+constexpr int coefficient_parts<f16> = 2;
+template <>
+constexpr int coefficient_parts<bf16> = 3;
 
-  FM_DEVICE const T* row(int64_t k) const {
-    const int64_t turn = (k >= period ? 1 : 0) + (k >= 2 * period ? 1 : 0);
-    const int64_t r = min(k - turn * period, rows - 1);
-    return data + r * stride + turn * step;
+// What sums of a part are multiplied by before the next larger part comes on top.
+template <typename T>
+constexpr float coefficient_part_scale = 1;
+template <>
+constexpr float coefficient_part_scale<f16> = 0x1p-11f;
+
+// The largest first.
+template <typename T>
+FM_DEVICE void split_coefficient(float x, uint16_t (&parts)[coefficient_parts<T>]) {
+  if constexpr (coefficient_parts<T> == 2) {
+    const f16 large = from_float<f16>(x);
+    parts[0] = large.bits;
+    parts[1] = from_float<f16>((x - to_float(large)) / coefficient_part_scale<f16>).bits;
+  } else {
+    split_in_three(x, parts);
   }
-};
+}
+
+// N neighbours of a token, from where the smallest part of the first of them lies; parts are share_experts apart.
+template <typename T, int N>
+FM_DEVICE void store_parts(T* to, int64_t share_experts, const float (&values)[N]) {
+  constexpr int parts = coefficient_parts<T>;
+  if constexpr (parts == 1) {
+    store_vector<N>(to, values);
+  } else {
+    uint16_t split[N][parts];
+#pragma unroll
+    for (int q = 0; q < N; q++) split_coefficient<T>(values[q], split[q]);
+#pragma unroll
+    for (int part = 0; part < parts; part++) {
+      const auto pair = [&](int q) { return split[q][part] | static_cast<uint32_t>(split[q + 1][part]) << 16; };
+      T* const at = to + (parts - 1 - part) * share_experts;
+      if constexpr (N == 4) {
+        *reinterpret_cast<uint2*>(at) = make_uint2(pair(0), pair(2));
+      } else {
+        static_assert(N == 2);
+        *reinterpret_cast<uint32_t*>(at) = pair(0);
+      }
+    }
+  }
+}
 
 }  // namespace flash_moe

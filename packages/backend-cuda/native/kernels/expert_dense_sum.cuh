@@ -1,9 +1,11 @@
 // Purpose: what a chunk of experts gives to the output of all tokens.
-// Equation: partials[t, s] (+)= factors[t] * sum_e gated[t, e] up[e], over the s-th share of the chunk's experts.
-// Shapes: gated [tokens, stride], up [experts, hidden], partials [tokens, shares, hidden] f32. In PARTS = 3 of bf16:
-//   gated [tokens, shares, 3, share_experts] (expert_dense_parts.cuh), for the gradient of the hidden states.
+// Equation: partials[t, s] (+)= factors[t] * sum_e gated[t, e] up[e], over the s-th share of the chunk's experts. For
+//   the gradient of the hidden states: of coefficients and `down`.
+// Shapes: gated [tokens, shares, parts, share_experts] (expert_dense_parts), up [experts, hidden], partials [tokens,
+//   shares, hidden] f32.
 // Parallelisation: a block per share and tile of Tile::size tokens by so many columns.
-// Why: shares keep a device busy that has more multiprocessors than the output has tiles. Chunks follow each other in
+// Why: the parts go one after the other through the same sums, so a tile has no more of them than any other product.
+//   Shares keep a device busy that has more multiprocessors than the output has tiles. Chunks follow each other in
 //   launches and add in f32; expert_combine adds the shares in order and rounds once.
 #pragma once
 
@@ -12,11 +14,12 @@
 
 namespace flash_moe {
 
-template <typename Tile, int PARTS>
+template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
     expert_dense_sum(typename Tile::Operand gated, typename Tile::Operand up, const float* factors, float* partials,
                      int64_t shares, int64_t share_experts, bool accumulate) {
-  constexpr int size = Tile::size;
+  using T = typename Tile::Element;
+  constexpr int size = Tile::size, parts = coefficient_parts<T>;
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const int64_t tokens = gated.rows, hidden = up.width, experts = up.rows;
   const int64_t row_tiles = ceil_div(tokens, size), column_tiles = ceil_div(hidden, size);
@@ -27,15 +30,21 @@ __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
   const int64_t begin = min(share * share_experts, experts);
   const int64_t end = min(begin + share_experts, experts);
   Tile tile;
-  if constexpr (PARTS == 1) {
+  if constexpr (parts == 1) {
     tile.make(memory, gated, first_row, up, first_column, begin, end);
   } else {
-    using T = typename Tile::Element;
-    const int64_t width = PARTS * share_experts;
-    const Matrix<T> own{gated.data + share * width, tokens, width, gated.stride, true};
-    const RepeatedRows<T> rows{up.data + begin * hidden, static_cast<int>(share_experts), static_cast<int>(end - begin),
-                               static_cast<int>(hidden), static_cast<int>(hidden), 0, true};
-    tile.run(memory, own, first_row, rows, first_column, 0, begin < end ? width : 0);
+    tile.clear();
+#pragma unroll 1
+    for (int part = 0; part < parts; part++) {
+      // Zeros at first too: a test for that has ptxas serialise wgmma (C7515).
+      if (coefficient_part_scale<T> != 1.0f) {
+        tile.change([](int, int, float& sum) { sum *= coefficient_part_scale<T>; });
+      }
+      // So that the part's first of this share is at `begin` of a row, as its expert is.
+      typename Tile::Operand own = gated;
+      own.data += (share * (parts - 1) + part) * share_experts;
+      tile.add(memory, own, first_row, up, first_column, begin, end);
+    }
   }
   tile.each_four(memory, [&](int row, int column, const float(&four)[4]) {
     const int64_t token = first_row + row;

@@ -15,6 +15,20 @@
 
 namespace flash_moe {
 
+// The rows of a matrix, all of them three times over, as an operand of tile_product.h along outer: row k is row
+// k % period, `step` elements further on each time.
+template <typename T>
+struct RepeatedRows {
+  const T* data;
+  int64_t period, width, stride, step;
+  bool aligned;
+
+  FM_DEVICE const T* row(int64_t k) const {
+    const int64_t turn = (k >= period ? 1 : 0) + (k >= 2 * period ? 1 : 0);
+    return data + (k - turn * period) * stride + turn * step;
+  }
+};
+
 struct ExpertDenseTable {
   const bf16* matrix;
   const bf16* states;
@@ -26,18 +40,18 @@ struct ExpertDenseTable {
 
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once) expert_dense_table_grad(ExpertDenseTable p) {
-  constexpr int size = Tile::size;
+  constexpr int size = Tile::size, parts = coefficient_parts<bf16>;
   FM_DYNAMIC_SHARED(unsigned char, memory);
   const TilePlace place = tile_place(blockIdx.x, ceil_div(p.experts, size), ceil_div(p.hidden, size));
   const int64_t first_row = place.row * size, first_column = place.column * size;
   // Shares are whole in tiles.
   const int64_t share = first_row / p.share_experts;
-  const RepeatedRows<bf16> coefficients{p.matrix + share * coefficient_parts * p.share_experts,
-                                        p.tokens, p.tokens, p.share_experts, p.stride, p.share_experts, true};
-  const RepeatedRows<bf16> states{p.states, p.tokens, p.tokens, p.hidden, p.hidden, 0, true};
+  const RepeatedRows<bf16> coefficients{p.matrix + share * parts * p.share_experts, p.tokens, p.share_experts,
+                                        p.stride, p.share_experts, true};
+  const RepeatedRows<bf16> states{p.states, p.tokens, p.hidden, p.hidden, 0, true};
   Tile tile;
   tile.run(memory, coefficients, first_row - share * p.share_experts, states, first_column, 0,
-           coefficient_parts * p.tokens);
+           parts * p.tokens);
   tile.each_four(memory, [&](int row, int column, const float(&four)[4]) {
     uint32_t largest = 0;
 #pragma unroll

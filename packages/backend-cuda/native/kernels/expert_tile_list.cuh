@@ -5,8 +5,10 @@
 // Shapes: ids, weights and list [tokens, k], offsets [tokens, tiles + 1], factors [tokens].
 // Parallelisation: a block of 128 threads per token; a stable counting sort in shared memory, as in sort_place: every
 //   warp counts its quarter of the slots, the counts become places, 32 slots are placed at a time.
-// Why: products of f16 hold act(a) * gate in f16, where a weight of a softmax over many experts would vanish. So gates
-//   are scaled for the largest of a token to lie in [1/16, 1/8) (SCALED), exactly, and the sums are scaled back.
+// Why: products of f16 hold act(a) * gate in two f16 (expert_dense_parts), where a weight of a softmax over many
+//   experts would vanish. So gates are scaled for the largest of a token to lie in [8, 16) (SCALED), exactly, and the
+//   sums are scaled back. That has room for activations from 2^-15 to 2^12; tokens with larger ones are gathered
+//   (expert_dense_combine).
 //   Ids that are none are counted and left out.
 #pragma once
 
@@ -70,10 +72,10 @@ __global__ void __launch_bounds__(expert_tile_list_threads)
     if (lane == 0) warp_values[warp] = largest;
     __syncthreads();
     for (int w = 0; w < expert_tile_list_warps; w++) largest = max(largest, warp_values[w]);
-    const uint32_t exponent = min(largest >> 23, 249u);
+    const uint32_t exponent = max(largest >> 23, 4u);
     if (largest > 0) {
-      scale = __uint_as_float((250u - exponent) << 23);
-      factor = __uint_as_float((exponent + 4u) << 23);
+      scale = __uint_as_float((257u - exponent) << 23);
+      factor = __uint_as_float((exponent - 3u) << 23);
     }
   }
   if (thread == 0) factors[token] = factor;

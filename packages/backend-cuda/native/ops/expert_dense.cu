@@ -12,9 +12,14 @@ namespace {
 
 int64_t element_bytes(const ExpertsShape& shape) { return shape.down.dtype == DType::f32 ? 4 : 2; }
 
-// Of a token and an expert, the gated activation is kept, in the storage dtype.
+int64_t parts_of(const ExpertsShape& shape) {
+  if (shape.down.dtype == DType::f32) return coefficient_parts<float>;
+  return shape.down.dtype == DType::f16 ? coefficient_parts<f16> : coefficient_parts<bf16>;
+}
+
+// Of a token and an expert, the gated activation is kept, in parts of the storage dtype.
 DensePlan plan_of(const DeviceLimits& limits, const ExpertsForwardCall& call) {
-  return {limits, call, element_bytes(call)};
+  return {limits, call, element_bytes(call) * parts_of(call)};
 }
 
 }  // namespace
@@ -35,7 +40,7 @@ double dense_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call)
   const double chunk = static_cast<double>(plan.chunk), tile = static_cast<double>(plan.tile);
   const double gates = product_seconds(rates, rate, tokens, chunk, hidden, tile);
   const double sum = product_seconds(rates, rate, tokens, hidden * static_cast<double>(plan.shares),
-                                     static_cast<double>(plan.share_experts), tile);
+                                     static_cast<double>(plan.share_experts * parts_of(call)), tile);
   const ExpertSizes sizes = expert_sizes(call);
   const double tables = 2 * sizes.experts * sizes.row_bytes() / rates.memory;
   return blocks * std::max(chunks * (gates + sum), tables) + DenseList::seconds(rates, sizes) + rates.launch;
@@ -43,8 +48,9 @@ double dense_seconds(const DeviceLimits& limits, const ExpertsForwardCall& call)
 
 size_t dense_scratch_bytes(const DeviceLimits& limits, const ExpertsForwardCall& call) {
   const DensePlan plan = plan_of(limits, call);
-  return DenseList::scratch_bytes(call, plan) +
-         static_cast<size_t>(plan.tokens * (plan.chunk * element_bytes(call) + plan.shares * call.hidden_size * 4));
+  const int64_t gated = plan.stride(parts_of(call)) * element_bytes(call);
+  const int64_t partials = plan.shares * call.hidden_size * 4;
+  return DenseList::scratch_bytes(call, plan) + static_cast<size_t>(plan.tokens * (gated + partials));
 }
 
 namespace {
@@ -54,8 +60,8 @@ template <typename Gates, typename Sum>
 void run_chunks(Context& context, const ExpertsForwardCall& call, const DensePlan& plan, const DenseList& list) {
   using T = typename Gates::Element;
   constexpr int64_t size = Gates::size;
-  const int64_t hidden = call.hidden_size;
-  const Scratch gated(context, static_cast<size_t>(plan.tokens * plan.chunk) * sizeof(T), "gated activations");
+  const int64_t hidden = call.hidden_size, stride = plan.stride(coefficient_parts<T>);
+  const Scratch gated(context, static_cast<size_t>(plan.tokens * stride) * sizeof(T), "gated activations");
   const Scratch partials(context, static_cast<size_t>(plan.tokens * plan.shares * hidden) * 4, "sums of shares");
   const auto* const states = call.hidden_states.as<T>();
   for (int64_t first = 0; first < call.tokens; first += plan.tokens) {
@@ -67,9 +73,9 @@ void run_chunks(Context& context, const ExpertsForwardCall& call, const DensePla
              Gates::threads, shared_bytes_with_cells<Gates>, Gates::operand(states + first * hidden, tokens, hidden),
              Gates::operand(call.down.as<T>() + expert * hidden, experts, hidden),
              list.entries() + first * call.top_k, list.offsets() + first * (plan.tiles + 1), gated.as<T>(), expert,
-             plan.chunk, plan.tiles, call.top_k, call.activation);
-      launch(context, "expert_dense_sum", expert_dense_sum<Sum, 1>, plan.shares * row_tiles * ceil_div(hidden, size),
-             Sum::threads, Sum::shared_bytes, Sum::operand(gated.as<T>(), tokens, plan.chunk),
+             plan.share_experts, stride, plan.tiles, call.top_k, call.activation);
+      launch(context, "expert_dense_sum", expert_dense_sum<Sum>, plan.shares * row_tiles * ceil_div(hidden, size),
+             Sum::threads, Sum::shared_bytes, Sum::operand(gated.as<T>(), tokens, stride),
              Sum::operand(call.up.as<T>() + expert * hidden, experts, hidden), list.factors() + first,
              partials.as<float>(), plan.shares, plan.share_experts, expert > 0);
     }

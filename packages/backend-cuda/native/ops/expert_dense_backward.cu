@@ -11,7 +11,7 @@ namespace flash_moe {
 
 namespace {
 
-constexpr int64_t parts = coefficient_parts;
+constexpr int64_t parts = coefficient_parts<bf16>;
 
 // Of a token and an expert, a coefficient in parts is kept for each of two matrices, in all of the L2 cache: what is
 // dropped from it is read from memory while tensor cores are the bottleneck.
@@ -30,7 +30,7 @@ struct Wanted {
 };
 
 size_t matrix_bytes(const DensePlan& plan) {
-  return static_cast<size_t>(plan.tokens * plan.shares * plan.share_experts * parts) * sizeof(bf16);
+  return static_cast<size_t>(plan.tokens * plan.stride(parts)) * sizeof(bf16);
 }
 
 size_t partial_bytes(const DensePlan& plan, const ExpertsBackwardCall& call) {
@@ -125,7 +125,7 @@ void DenseBackward::sums(const float* of_up, const float* of_down) {
   const Wanted wanted(call_);
   if (wanted.matrices() == 0) return;
   const DensePlan& plan = plan_;
-  const int64_t hidden = call_.hidden_size, stride = plan.shares * parts * plan.share_experts;
+  const int64_t hidden = call_.hidden_size, stride = plan.stride(parts);
   const Scratch down_scratch(context_, wanted.of_down() ? matrix_bytes(plan) : 0, "coefficients of x and down");
   const Scratch up_scratch(context_, wanted.up ? matrix_bytes(plan) : 0, "coefficients of d");
   const Scratch spoiled(context_, spoiled_bytes(plan, call_), "rows that are not finite");
@@ -134,7 +134,6 @@ void DenseBackward::sums(const float* of_up, const float* of_down) {
   bf16* const up_matrix = wanted.up ? up_scratch.as<bf16>() : nullptr;
 
   const auto make_matrices = plan.tile == 64 ? expert_dense_coefficients<64> : expert_dense_coefficients<128>;
-  const int64_t chunk_tiles = plan.shares * plan.share_experts / plan.tile;
   for (int64_t first = 0; first < call_.tokens; first += plan.tokens) {
     const int64_t tokens = std::min(plan.tokens, call_.tokens - first);
     const int64_t row_tiles = ceil_div(tokens, plan.tile), column_tiles = ceil_div(hidden, plan.tile);
@@ -144,6 +143,7 @@ void DenseBackward::sums(const float* of_up, const float* of_down) {
     const float* const own_of_down = of_down + first * call_.top_k;
     for (int64_t expert = 0; expert < call_.num_experts; expert += plan.chunk) {
       const int64_t experts = std::min(plan.chunk, call_.num_experts - expert);
+      const int64_t chunk_tiles = ceil_div(experts, plan.tile);
       launch(context_, "expert_dense_coefficients", make_matrices,
              ceil_div(tokens * chunk_tiles, expert_dense_coefficients_threads / 32), expert_dense_coefficients_threads,
              0, entries, offsets, own_of_up, own_of_down, up_matrix, down_matrix, tokens,
@@ -151,7 +151,7 @@ void DenseBackward::sums(const float* of_up, const float* of_down) {
       if (wanted.states) {
         with_tile<Along::inner, Along::outer>(context_, call_, plan, [&](auto tile) {
           using Tile = decltype(tile);
-          launch(context_, "expert_dense_sum", expert_dense_sum<Tile, coefficient_parts>,
+          launch(context_, "expert_dense_sum", expert_dense_sum<Tile>,
                  plan.shares * row_tiles * column_tiles, Tile::threads, Tile::shared_bytes,
                  Tile::operand(down_matrix, tokens, stride),
                  Tile::operand(call_.down.as<bf16>() + expert * hidden, experts, hidden), list_.factors() + first,

@@ -20,6 +20,9 @@ struct DensePlan {
   // Tiles of experts.
   int64_t tiles;
 
+  // Elements of a token in what is kept of a chunk in so many parts: [shares, parts, share_experts].
+  int64_t stride(int64_t parts) const { return shares * parts * share_experts; }
+
   // `cell_bytes`: what is kept of a token and an expert of the chunk.
   DensePlan(const DeviceLimits& limits, const ExpertsShape& shape, int64_t cell_bytes);
 };

@@ -12,8 +12,8 @@ enum class ExpertsStrategy {
   // expert_dots, then expert_rows_sum: column slice by column slice, for tables larger than the L2 cache.
   sliced,
   // expert_dense_gates and expert_dense_sum: matrix products with a mask, where a token takes many of the experts.
-  // Gated activations are kept in the storage dtype. What is not finite reaches the tokens that chose it and no other,
-  // as in the other ways (expert_dense_combine).
+  // Gated activations are kept in parts of the storage dtype (expert_dense_parts). What is not finite reaches the
+  // tokens that chose it and no other, as in the other ways (expert_dense_combine).
   dense,
 };
 
@@ -33,8 +33,8 @@ void experts_forward_by(Context& context, const ExpertsForwardCall& call, Expert
 // Scratch of a strategy:
 //   fused   4 T S H where the k experts of a token are split among S > 1 blocks (few tokens only), else none;
 //   sliced  4 T k;
-//   dense   8 T k + 4 T (N / tile + 2) + (tokens of a block) (2 or 4 bytes * experts of a chunk + 4 S H), about as much
-//           as the L2 cache holds.
+//   dense   8 T k + 4 T (N / tile + 2) + (tokens of a block) (4 or, bf16, 6 bytes * experts of a chunk + 4 S H), about
+//           as much as the L2 cache holds.
 size_t experts_forward_scratch_bytes(const DeviceLimits& limits, const ExpertsForwardCall& call,
                                      ExpertsStrategy strategy);
 

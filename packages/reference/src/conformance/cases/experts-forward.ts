@@ -20,17 +20,13 @@ const variants: readonly ForwardVariant[] = [
   { name: "f32/no-tokens", ...shape, tokens: 0 },
   { name: "f32/addend", ...shape, addend: "f32" },
   // Enough experts of each token, and tokens, for a device that multiplies all of them by all and masks.
-  ...floatDTypes.map(
-    (dtype): ForwardVariant => ({
-      name: `${dtype}/not-finite-rows-of-few`,
-      tokens: 300,
-      hiddenSize: 384,
-      numExperts: 202,
-      topK: 200,
-      dtype,
-      notFinite: true,
-    }),
-  ),
+  ...floatDTypes.flatMap((dtype): ForwardVariant[] => {
+    const most = { tokens: 300, hiddenSize: 384, numExperts: 202, topK: 200, dtype };
+    return [
+      { name: `${dtype}/most-of-few`, ...most, output: "f32" },
+      { name: `${dtype}/not-finite-rows-of-few`, ...most, notFinite: true },
+    ];
+  }),
   ...(["f16", "bf16"] as const).flatMap((dtype): ForwardVariant[] => [
     { name: `${dtype}/addend-f32`, ...shape, dtype, addend: "f32" },
     { name: `${dtype}/addend-storage`, ...shape, dtype, addend: dtype },
