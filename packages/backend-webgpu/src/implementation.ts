@@ -53,6 +53,10 @@ export function createImplementation(
     absentOutput: { buffer: absentOutput, offset: 0, size: 256 },
   };
   const living = new Set<DeviceMemory>();
+  runtime.budget.setReclaim(() => {
+    staging.clear();
+    device.scratch.clear();
+  });
 
   void gpu.lost.then(({ reason, message }) => {
     runtime.lose({

@@ -29,13 +29,7 @@ export class ScratchPool {
       if (size >= wanted && size <= 2 * wanted && (best < 0 || size < this.#free[best].size)) best = n;
     }
     if (best >= 0) return this.#free.splice(best, 1)[0];
-    try {
-      this.#budget.reserveScratch(wanted, what);
-    } catch (error) {
-      if (this.#free.length === 0) throw error;
-      this.clear();
-      this.#budget.reserveScratch(wanted, what);
-    }
+    this.#budget.reserveScratch(wanted, what);
     try {
       return this.#scopes.watch(what, ["out-of-memory", "validation"], () =>
         this.#queue.device.createBuffer({ label: what, size: wanted, usage: this.#usage }),

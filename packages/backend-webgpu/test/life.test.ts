@@ -254,6 +254,18 @@ it("an error that nobody caught rejects the next await", async () => {
   await own.dispose();
 });
 
+it("has room for a buffer where scratch is only kept for later", async () => {
+  const limit = 2 ** 20;
+  const own = await openBackend({ memoryLimitBytes: limit });
+  oneToken(own);
+  const { liveBytes, scratchBytes } = own.memory();
+  expect(scratchBytes).toBeGreaterThan(0);
+  const buffer = own.alloc("f32", (limit - liveBytes) / 4);
+  expect(own.memory()).toMatchObject({ liveBytes: limit, scratchBytes: 0 });
+  buffer.dispose();
+  await own.dispose();
+});
+
 describe("dispose", () => {
   it("waits for a read that is under way", async () => {
     const own = await openBackend();
