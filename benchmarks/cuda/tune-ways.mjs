@@ -5,7 +5,7 @@
  *   ways: string[] }} TuneCase */
 
 const none = { hidden: 0, experts: 0, topK: 0, keys: 0, inner: 0 };
-const wgmma = ["tiles=wgmma_128_by_128", "tiles=wgmma_128_by_64"];
+const wgmma = ["tiles=wgmma_128_by_128", "tiles=wgmma_128_by_64", "tiles=wgmma_128_by_256"];
 const tiles = ["tiles=of_64", "tiles=of_128"];
 
 /** @param {number} tokens @param {number} hidden @param {"bf16" | "f32"} dtype */

@@ -1,9 +1,13 @@
 // The conformance suite on the GPU: node conformance.mjs --out FILE [--backend cuda|webgpu] [--pattern REGEXP]
-// [--case-seconds S]. FILE is written after each case, and a line goes to stderr.
+// [--case-seconds S] [--tune TEXT]. FILE is written after each case, and a line goes to stderr.
+//
+// --tune has the ops of CUDA go a way (native/runtime/tuning.h); cases whose ops cannot on this GPU are skipped.
 //
 // --from N instead of --out does the cases from there on, and tells of them as runParts wants it.
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { tune } from "@flash-moe/backend-cuda";
+import { FlashMoeError } from "@flash-moe/core";
 import { ConformanceSession } from "@flash-moe/reference/conformance";
 import { runParts } from "../lib/run-parts.mjs";
 import { isLoss, serveParts } from "../lib/serve-parts.mjs";
@@ -16,6 +20,7 @@ const { values: options } = parseArgs({
     backend: { type: "string", default: "cuda" },
     pattern: { type: "string", default: "" },
     "case-seconds": { type: "string", default: "15" },
+    tune: { type: "string" },
     from: { type: "string" },
   },
 });
@@ -23,10 +28,22 @@ const caseSeconds = Number(options["case-seconds"]);
 if (options.from === undefined) await runAll();
 else await runFrom(Number(options.from));
 
+function provider() {
+  const wanted = backends[options.backend];
+  const { tune: way } = options;
+  if (way === undefined) return wanted;
+  const open = async (/** @type {import("@flash-moe/core").OpenOptions} */ more) => {
+    const backend = await wanted.open(more);
+    tune(backend, way);
+    return backend;
+  };
+  return { ...wanted, open };
+}
+
 /** @param {number} first */
 async function runFrom(first) {
   const wanted = new RegExp(options.pattern);
-  const session = new ConformanceSession(backends[options.backend], {
+  const session = new ConformanceSession(provider(), {
     required: true,
     caseMilliseconds: 1000 * caseSeconds,
     filter: (id) => wanted.test(id),
@@ -40,6 +57,8 @@ async function runFrom(first) {
     name: testCase.id,
     async run() {
       const { error, ...result } = await session.run(testCase);
+      if (options.tune !== undefined && FlashMoeError.is(error) && error.code === "UNSUPPORTED")
+        return { ...result, status: "skipped", reason: error.message };
       return { ...result, device: session.device, error: error?.message, lost: isLoss(error) };
     },
   }));

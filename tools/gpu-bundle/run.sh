@@ -10,8 +10,8 @@ Stages, in this order if none is named, what matters most first; each goes on wh
   cuda           benchmarks/cuda.mjs: upstream's sizes and the paper's, by the device's clock
   peers          benchmarks/cuda-peers.mjs: PyTorch and upstream's Triton kernels, on the same tensors; where the stage cuda
                  has left none, what matters most is measured again in DIR/with-peers, beside the others
-  wgmma          the conformance cases of matrix products by Hopper's own instruction, on a Hopper, and if they pass what
-                 it makes of the times
+  wgmma          the conformance cases of matrix products by Hopper's own instruction, on a Hopper, in each of its tiles,
+                 and if they pass what it makes of the times
   tune           benchmarks/cuda-tune.mjs: every way of every op, beside what the model of costs expects and chooses
   goldens        layers that PyTorch made, on the GPU; unseen ones are made first where PyTorch is
   training       the first 20 losses of a model, beside the reference
@@ -241,6 +241,12 @@ measure() { # stage share-of sizes folder environment...
     --origin "$place/origin.json" ${only:+--only "$only"} ${binary:+--binary "$binary"}
 }
 
+# The sizes of the suite are too small for large tiles to be chosen.
+tiles_pass() { # size
+  stage "wgmma-$1" wgmma "$node" "$bundle/conformance.mjs" --out "$out/wgmma-$1.json" --tune "tiles=wgmma_$1" \
+    --pattern '(linear|mlp).*f16'
+}
+
 # shellcheck disable=SC2086
 set -- $stages
 while [ $# -gt 0 ]; do
@@ -283,6 +289,7 @@ while [ $# -gt 0 ]; do
       needs_gpu wgmma &&
         stage wgmma wgmma env FLASH_MOE_WGMMA=1 "$node" "$bundle/conformance.mjs" --out "$out/wgmma.json" \
           --pattern '(linear|mlp|experts)' &&
+        tiles_pass 128_by_128 && tiles_pass 128_by_256 &&
         measure wgmma-times wgmma first "$out/wgmma" FLASH_MOE_WGMMA=1
       ;;
     training)

@@ -72,6 +72,15 @@ it("skips what no time is left for", () => {
   expect(statuses()).toEqual(["training skipped", "conformance skipped"]);
 });
 
+it("measures nothing by Hopper's instruction when one of its tiles is wrong", () => {
+  const run = bundle({
+    "conformance.mjs": 'process.exit(process.argv.includes("tiles=wgmma_128_by_256") ? 1 : 0)',
+  });
+  const { status } = spawnSync("sh", [run, "--out", results, "wgmma"]);
+  expect(status).toBe(1);
+  expect(statuses()).toEqual(["wgmma passed", "wgmma-128_by_128 passed", "wgmma-128_by_256 failed"]);
+});
+
 it("ends what it runs when it is ended, and packs what that tells", async () => {
   const begun = join(directory, "begun");
   const told = join(results, "told.json");

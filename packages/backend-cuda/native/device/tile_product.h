@@ -2,7 +2,8 @@
 //
 //   tile[m, n] = sum_k A[first_row + m, k] B[k, first_column + n],  k in [begin, end),  f16 or bf16, summed in f32
 //
-// A block of TileProduct::threads threads makes one tile of ROWS x COLUMNS (64 x 64 or 128 x 128):
+// A block of TileProduct::threads threads makes one tile of ROWS x COLUMNS (64 x 64 or 128 x 128;
+// TileProductWgmma: 128 x 64, 128 or 256):
 //
 //   template <typename T>
 //   __global__ void __launch_bounds__(128, 2) my_kernel(Matrix<T> x, Matrix<T> w, ...) {

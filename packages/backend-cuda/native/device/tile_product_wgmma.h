@@ -1,5 +1,5 @@
 // The tile product of tile_product.h by Hopper's wgmma, with the same members: two groups of four warps, each 64 rows of
-// the tile. The operands are read from shared memory by the tensor cores themselves while the threads copy what comes
+// the tile by all of its 64, 128 or 256 columns. The operands are read from shared memory by the tensor cores themselves while the threads copy what comes
 // next, and `stages` are so many that a copy has several steps' time to arrive.
 #pragma once
 
@@ -18,9 +18,10 @@ struct TileProductWgmma : TileSums<128, COLUMNS, 8, 1> {
   static constexpr int columns = COLUMNS;
   static constexpr int blocks_at_once = 1;
   static constexpr int depth = 64;
-  static constexpr int stages = 6;
   static constexpr int bytes_a = rows * depth * 2;
   static constexpr int stage_bytes = (rows + COLUMNS) * depth * 2;
+  // Of 48 KB four fit into a multiprocessor.
+  static constexpr int stages = COLUMNS == 256 ? 4 : 6;
   // The swizzle counts from multiples of 1024.
   static constexpr size_t shared_bytes = stages * stage_bytes + 1024;
   static_assert(Sums::parked_bytes <= shared_bytes - 1024);

@@ -98,17 +98,19 @@ inline void multiply_add_async(float (&d)[GROUPS][4], uint64_t a, uint64_t b) {
   const unsigned char* const memory = shim::place->dynamic_shared;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
   shim::pending_products().back().push_back([&d, a, b, memory, warp, lane] {
+    float left[2][16];
     for (int half = 0; half < 2; half++) {
-      float left[16];
       for (int k = 0; k < 16; k++) {
-        left[k] = shim::tile_element<T>(memory, a, OUTER_A, 16 * warp + lane / 4 + 8 * half, k);
+        left[half][k] = shim::tile_element<T>(memory, a, OUTER_A, 16 * warp + lane / 4 + 8 * half, k);
       }
-      for (int j = 0; j < GROUPS; j++) {
-        for (int q = 0; q < 2; q++) {
-          const int column = 8 * j + lane % 4 * 2 + q;
-          float right[16];
-          for (int k = 0; k < 16; k++) right[k] = shim::tile_element<T>(memory, b, OUTER_B, column, k);
-          d[j][2 * half + q] = shim::add_products(d[j][2 * half + q], left, right);
+    }
+    for (int j = 0; j < GROUPS; j++) {
+      for (int q = 0; q < 2; q++) {
+        const int column = 8 * j + lane % 4 * 2 + q;
+        float right[16];
+        for (int k = 0; k < 16; k++) right[k] = shim::tile_element<T>(memory, b, OUTER_B, column, k);
+        for (int half = 0; half < 2; half++) {
+          d[j][2 * half + q] = shim::add_products(d[j][2 * half + q], left[half], right);
         }
       }
     }
@@ -136,94 +138,56 @@ FM_DEVICE void wait_products() {
 // What this thread stored to shared memory can be read by the tensor cores, after a barrier.
 FM_DEVICE void publish_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// Operands of the instruction: the sums of eight groups of columns from group j on, and what 32, 64 and 128 are called.
+#define FM_SUMS_4(j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define FM_SUMS_32(j) \
+  FM_SUMS_4(j), FM_SUMS_4(j + 1), FM_SUMS_4(j + 2), FM_SUMS_4(j + 3), FM_SUMS_4(j + 4), FM_SUMS_4(j + 5), \
+      FM_SUMS_4(j + 6), FM_SUMS_4(j + 7)
+#define FM_NAMES_32 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15" \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define FM_NAMES_64 FM_NAMES_32 \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FM_NAMES_128 FM_NAMES_64 \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
+  ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95" \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+// Of so many columns, with two descriptors and two transpositions after the sums.
+#define FM_WGMMA(COLUMNS, TYPE, NAMES, REST, ...) \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE " {" NAMES "}, " REST ";" \
+               : __VA_ARGS__ \
+               : "l"(a), "l"(b), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B))
+#define FM_WGMMA_OF_T(COLUMNS, NAMES, REST, ...) \
+  if constexpr (std::is_same<T, bf16>::value) { \
+    FM_WGMMA(COLUMNS, "bf16", NAMES, REST, __VA_ARGS__); \
+  } else { \
+    FM_WGMMA(COLUMNS, "f16", NAMES, REST, __VA_ARGS__); \
+  }
+
 // d += a b of 64 x 16 by 16 x (8 GROUPS), from the tiles at the descriptors; OUTER: the tile lies along outer.
 template <typename T, bool OUTER_A, bool OUTER_B, int GROUPS>
 FM_DEVICE void multiply_add_async(float (&d)[GROUPS][4], uint64_t a, uint64_t b) {
   constexpr int TRANSPOSED_A = OUTER_A, TRANSPOSED_B = OUTER_B;
-  constexpr bool is_bf16 = std::is_same<T, bf16>::value;
-  static_assert(GROUPS == 8 || GROUPS == 16);
-  if constexpr (GROUPS == 8 && is_bf16) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, 1, 1, 1, %34, %35;"
-        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]),
-          "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]), "+f"(d[1][3]),
-          "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]),
-          "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]),
-          "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-          "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
-        : "l"(a), "l"(b), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B));
-  } else if constexpr (GROUPS == 8 && !is_bf16) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, 1, 1, 1, %34, %35;"
-        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]),
-          "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]), "+f"(d[1][3]),
-          "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]),
-          "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]),
-          "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-          "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
-        : "l"(a), "l"(b), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B));
-  } else if constexpr (GROUPS == 16 && is_bf16) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, 1, 1, 1, %66, %67;"
-        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]),
-          "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]), "+f"(d[1][3]),
-          "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]),
-          "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]),
-          "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-          "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]),
-          "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
-          "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]),
-          "+f"(d[10][0]), "+f"(d[10][1]), "+f"(d[10][2]), "+f"(d[10][3]),
-          "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
-          "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]),
-          "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-          "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
-          "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
-        : "l"(a), "l"(b), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B));
-  } else if constexpr (GROUPS == 16 && !is_bf16) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, 1, 1, 1, %66, %67;"
-        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]),
-          "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]), "+f"(d[1][3]),
-          "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]),
-          "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]),
-          "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-          "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]),
-          "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
-          "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]),
-          "+f"(d[10][0]), "+f"(d[10][1]), "+f"(d[10][2]), "+f"(d[10][3]),
-          "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
-          "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]),
-          "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-          "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
-          "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
-        : "l"(a), "l"(b), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B));
+  static_assert(GROUPS == 8 || GROUPS == 16 || GROUPS == 32);
+  if constexpr (GROUPS == 8) {
+    FM_WGMMA_OF_T("64", FM_NAMES_32, "%32, %33, 1, 1, 1, %34, %35", FM_SUMS_32(0))
+  } else if constexpr (GROUPS == 16) {
+    FM_WGMMA_OF_T("128", FM_NAMES_64, "%64, %65, 1, 1, 1, %66, %67", FM_SUMS_32(0), FM_SUMS_32(8))
+  } else {
+    FM_WGMMA_OF_T("256", FM_NAMES_128, "%128, %129, 1, 1, 1, %130, %131", FM_SUMS_32(0), FM_SUMS_32(8), FM_SUMS_32(16),
+                  FM_SUMS_32(24))
   }
 }
+
+#undef FM_WGMMA_OF_T
+#undef FM_WGMMA
+#undef FM_NAMES_128
+#undef FM_NAMES_64
+#undef FM_NAMES_32
+#undef FM_SUMS_32
+#undef FM_SUMS_4
 
 #endif
 

@@ -47,7 +47,7 @@ bool dense_fits(const DeviceLimits& limits, const ExpertsShape& shape) {
 bool dense_takes_wgmma(const Context& context, const ExpertsShape& shape, const DensePlan& plan) {
   if (plan.tile != 128) return false;
   const Tiles tiles = choose_tiles(context, plan.tokens, shape.hidden_size * plan.shares, true);
-  return tiles == Tiles::wgmma_128_by_128 || tiles == Tiles::wgmma_128_by_64;
+  return tiles != Tiles::of_64 && tiles != Tiles::of_128;
 }
 
 DenseList::DenseList(Context& context, const ExpertsShape& shape, const DensePlan& plan, const float* weights,

@@ -180,6 +180,8 @@ void in_tiles_of(Context& context, const MatrixProduct& p) {
 template <typename T, Along ALONG_A, Along ALONG_B>
 void by_tensor_cores(Context& context, const MatrixProduct& p) {
   switch (choose_tiles(context, p.rows, p.columns, true)) {
+    case Tiles::wgmma_128_by_256:
+      return in_tiles_of<TileProductWgmma<T, 256, ALONG_A, ALONG_B>>(context, p);
     case Tiles::wgmma_128_by_128:
       return in_tiles_of<TileProductWgmma<T, 128, ALONG_A, ALONG_B>>(context, p);
     case Tiles::wgmma_128_by_64:
@@ -210,7 +212,7 @@ bool wants_wgmma() {
 
 // The instruction is in machine code for 9.0 alone, not in what a driver makes of older PTX.
 bool has_wgmma(const Context& context) {
-  using Largest = TileProductWgmma<bf16, 128, Along::inner, Along::inner>;
+  using Largest = TileProductWgmma<bf16, 256, Along::inner, Along::inner>;
   const DeviceLimits& limits = context.limits();
   return limits.compute_capability == 90 && limits.ptx == 90 && limits.shared_bytes_per_block >= Largest::shared_bytes;
 }
@@ -224,7 +226,8 @@ Tiles tuned_tiles(const Context& context, bool half) {
   if (!has_wgmma(context)) {
     throw Failure("UNSUPPORTED", "tuning asks for tiles by wgmma, which needs a Hopper and machine code for it");
   }
-  return wanted == "wgmma_128_by_64" ? Tiles::wgmma_128_by_64 : Tiles::wgmma_128_by_128;
+  if (wanted == "wgmma_128_by_64") return Tiles::wgmma_128_by_64;
+  return wanted == "wgmma_128_by_128" ? Tiles::wgmma_128_by_128 : Tiles::wgmma_128_by_256;
 }
 
 }  // namespace
@@ -244,9 +247,11 @@ Tiles choose_tiles(const Context& context, int64_t rows, int64_t columns, bool h
   };
   // Of up to 64 rows, at least half of its tile would be for nothing.
   if (half && rows > 64 && wants_wgmma() && has_wgmma(context)) {
-    // A tile half as wide takes 0.7 of the time: in a step 448 cycles of shared memory, for operands that come and are
-    // read, instead of 640.
-    return 10 * rounds(128, 128) <= 7 * rounds(128, 64) ? Tiles::wgmma_128_by_128 : Tiles::wgmma_128_by_64;
+    // In a step, shared memory takes 1,024, 640 and 448 cycles for operands that come and are read. Of equals, the one
+    // that reads the least from L2.
+    const int64_t of_256 = 16 * rounds(128, 256), of_128 = 10 * rounds(128, 128), of_64 = 7 * rounds(128, 64);
+    if (of_256 <= of_128 && of_256 <= of_64) return Tiles::wgmma_128_by_256;
+    return of_128 <= of_64 ? Tiles::wgmma_128_by_128 : Tiles::wgmma_128_by_64;
   }
   // A tile of a quarter takes about a third of the time.
   return 3 * rounds(128, 128) <= rounds(64, 64) ? Tiles::of_128 : Tiles::of_64;

@@ -36,7 +36,7 @@ inline bool is_half(DType dtype) { return dtype == DType::f16 || dtype == DType:
 bool is_aligned(const void* data, DType dtype, int64_t stride, int elements);
 
 // The kernel that makes tiles on the tensor cores or in f32 arithmetic.
-enum class Tiles { of_64, of_128, wgmma_128_by_64, wgmma_128_by_128 };
+enum class Tiles { of_64, of_128, wgmma_128_by_64, wgmma_128_by_128, wgmma_128_by_256 };
 
 // For a product of so many rows and columns: large tiles are faster each, but few of them leave multiprocessors idle.
 // `half`: both operands are 16-bit.

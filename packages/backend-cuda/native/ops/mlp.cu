@@ -89,6 +89,8 @@ void gate_up(Context& context, const Projection& p, T* hidden, T* projections) {
   if constexpr (half) {
     constexpr Along inner = Along::inner;
     switch (tiles) {
+      case Tiles::wgmma_128_by_256:
+        return gate_up_mma<TileProductWgmma<T, 256, inner, inner>>(context, p, hidden, projections);
       case Tiles::wgmma_128_by_128:
         return gate_up_mma<TileProductWgmma<T, 128, inner, inner>>(context, p, hidden, projections);
       case Tiles::wgmma_128_by_64:
@@ -186,6 +188,8 @@ void projection_gradients(Context& context, const MlpBackwardCall& call, const P
   if constexpr (sizeof(T) == 2) {
     constexpr Along inner = Along::inner, outer = Along::outer;
     switch (choose_tiles(context, call.tokens, part.units, true)) {
+      case Tiles::wgmma_128_by_256:
+        return grad_mma<TileProductWgmma<T, 256, inner, outer>>(context, call, part);
       case Tiles::wgmma_128_by_128:
         return grad_mma<TileProductWgmma<T, 128, inner, outer>>(context, call, part);
       case Tiles::wgmma_128_by_64:

@@ -20,7 +20,7 @@ struct Word {
 constexpr Word words[] = {
     {"experts", &Tuning::experts, " fused sliced dense "},
     {"experts_backward", &Tuning::experts_backward, " gathered dense "},
-    {"tiles", &Tuning::tiles, " of_64 of_128 wgmma_128_by_64 wgmma_128_by_128 "},
+    {"tiles", &Tuning::tiles, " of_64 of_128 wgmma_128_by_64 wgmma_128_by_128 wgmma_128_by_256 "},
     {"products", &Tuning::products, " rows tiles "},
     {"router", &Tuning::router, " bisect "},
 };

@@ -146,14 +146,16 @@ void run_extremes(TestContext& context) {
 void test_choice(TestContext& context) {
   context.change_limits().multiprocessors = 132;
   const auto chosen = [&](int64_t rows, int64_t columns) { return choose_tiles(context, rows, columns, true); };
-  expect(chosen(1024, 2048) == Tiles::wgmma_128_by_128, "one round of wide tiles");
-  expect(chosen(1024, 2560) == Tiles::wgmma_128_by_128, "two rounds of wide tiles instead of three of narrow ones");
+  expect(chosen(4096, 4096) == Tiles::wgmma_128_by_256, "the widest tiles for a large product");
+  expect(chosen(1024, 2560) == Tiles::wgmma_128_by_256, "one round of the widest instead of two");
+  expect(chosen(1152, 3840) == Tiles::wgmma_128_by_128, "three rounds instead of two of the widest");
+  expect(chosen(1024, 2048) == Tiles::wgmma_128_by_128, "one round instead of two of narrow ones");
   expect(chosen(1024, 1024) == Tiles::wgmma_128_by_64, "narrow tiles where there are multiprocessors for them");
   expect(chosen(64, 4096) == Tiles::of_64, "no tile of 128 rows for 64");
   // The driver's translation of older PTX.
   context.change_limits().ptx = 80;
   expect(chosen(1024, 2048) == Tiles::of_128, "no instruction that the code does not have");
-  context.change_limits().tuning.tiles = "wgmma_128_by_128";
+  context.change_limits().tuning.tiles = "wgmma_128_by_256";
   std::string code;
   try {
     chosen(1024, 2048);
@@ -261,12 +263,14 @@ void run_all() {
   setenv("FLASH_MOE_WGMMA", "1", 1);
   context.change_limits().compute_capability = 90;
   context.change_limits().shared_bytes_per_block = 227 << 10;
-  for (const int multiprocessors : {1, 132}) {
-    context.change_limits().multiprocessors = multiprocessors;
+  context.change_limits().multiprocessors = 132;
+  for (const char* tiles : {"wgmma_128_by_64", "wgmma_128_by_128", "wgmma_128_by_256"}) {
+    context.change_limits().tuning.tiles = tiles;
     for (const DType dtype : {bf16, f16}) {
       for (int transposed = 0; transposed < 3; transposed++) {
-        const int64_t many[][3] = {{130, 72, 136}, {129, 33, 131}, {80, 600, 24},
-                                   {70, 8, 200},   {84, 1100, 12}, {65, 0, 3}};
+        // Of each width more than one; an inner sum shorter than the ring of stages, as long, and longer; in pieces; none.
+        const int64_t many[][3] = {{130, 72, 136}, {129, 33, 131}, {80, 600, 24}, {70, 8, 264},
+                                   {66, 256, 257}, {84, 1100, 12}, {65, 0, 3}};
         for (const auto& s : many) {
           Case c{s[0], s[1], s[2], dtype, dtype, f32};
           c.transpose_a = transposed == 1;
@@ -278,6 +282,7 @@ void run_all() {
       }
     }
   }
+  context.change_limits().tuning.tiles.clear();
   test_choice(context);
   std::printf("linear: %d cases, worst error in f32 %.2f of what is allowed\n", count, worst);
 }

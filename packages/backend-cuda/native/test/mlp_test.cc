@@ -190,11 +190,10 @@ void run_all() {
     check_case({130, 72, 200, dtype});
     check_case({129, 33, 131, dtype});
   }
-  setenv("FLASH_MOE_WGMMA", "1", 1);
   context.change_limits().compute_capability = 90;
   context.change_limits().shared_bytes_per_block = 227 << 10;
-  for (const int multiprocessors : {1, 132}) {
-    context.change_limits().multiprocessors = multiprocessors;
+  for (const char* tiles : {"wgmma_128_by_64", "wgmma_128_by_128", "wgmma_128_by_256"}) {
+    context.change_limits().tuning.tiles = tiles;
     check_case({130, 72, 200, DType::bf16});
     check_case({129, 33, 131, DType::f16});
   }

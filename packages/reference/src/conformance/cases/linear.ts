@@ -101,6 +101,16 @@ const variants: readonly LinearVariant[] = [
       outputNorm: true,
     },
     { name: `${dtype}/outliers`, size: [21, 129, 35], dtypes: storage[dtype], numbers: "outliers" },
+    // More than one of the largest tiles each way, rows that begin aligned, and more than is on its way at a time.
+    ...(["", "-transpose-a", "-transpose-b"] as const).map(
+      (transposed): LinearVariant => ({
+        name: `${dtype}/several-tiles${transposed}`,
+        size: [136, 328, 264],
+        dtypes: [dtype, dtype, "f32"],
+        transposeA: transposed === "-transpose-a",
+        transposeB: transposed === "-transpose-b",
+      }),
+    ),
   ]),
 ];
 

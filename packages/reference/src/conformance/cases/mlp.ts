@@ -54,6 +54,7 @@ const variants: readonly MlpVariant[] = [
     { name: `${dtype}/odd-sizes`, tokens: 37, hiddenSize: 65, intermediateSize: 129, dtype },
     { name: `${dtype}/odd-row`, tokens: 5, hiddenSize: 1, intermediateSize: 3, dtype },
     { name: `${dtype}/gelu`, ...shape, dtype, activation: "gelu" },
+    { name: `${dtype}/several-tiles`, tokens: 136, hiddenSize: 328, intermediateSize: 264, dtype },
   ]),
 ];
 
