@@ -8,7 +8,7 @@
 // scattered in the order of their slots. Most keys have no pair, and get the second term alone.
 
 import { high64, join32, low64 } from "./math";
-import { axisMax, axisSum, tokenWeights } from "./router-weights";
+import { axisMax, axisTerms, tokenWeights } from "./router-weights";
 import { partLength, roundUp } from "./tasks";
 
 /** Bytes of scratch a thread needs. */
@@ -50,8 +50,8 @@ export function routerSelectBackward(
     const logitsY = logits + keysX * 4;
     const maxX = axisMax(logits, keysX);
     const maxY = axisMax(logitsY, keysY);
-    const sumX = axisSum(logits, keysX, maxX, terms);
-    const sumY = axisSum(logitsY, keysY, maxY, terms + keysX * 8);
+    const sumX = axisTerms(logits, keysX, maxX, terms);
+    const sumY = axisTerms(logitsY, keysY, maxY, terms + keysX * 8);
     tokenWeights(
       logits,
       keysX,

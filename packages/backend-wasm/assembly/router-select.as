@@ -132,8 +132,8 @@ export function routerSelect(
     }
     const maxX = largestLogit(logits, keysX, rankingX);
     const maxY = largestLogit(logitsY, keysY, rankingY);
-    const sumX = axisSum(logits, keysX, maxX, 0);
-    const sumY = axisSum(logitsY, keysY, maxY, 0);
+    const sumX = axisSum(logits, keysX, maxX);
+    const sumY = axisSum(logitsY, keysY, maxY);
     tokenWeights(
       logits,
       keysX,

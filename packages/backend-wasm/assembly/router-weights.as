@@ -2,10 +2,10 @@
 //
 //     p = log_softmax(lx)[i] + log_softmax(ly)[j],   w = exp(p), or normalised w = exp(p) / sum of exp(p)
 //
-// in f64 inside, from the logits as they are. A key at -infinity gets weight 0; NaN, +infinity, or an axis of nothing
-// but -infinity makes every weight of the token NaN.
+// in f64 inside, but for the terms of forward's sums, from the logits as they are. A key at -infinity gets weight 0; NaN,
+// +infinity, or an axis of nothing but -infinity makes every weight of the token NaN.
 
-import { exp1, exp64, high64, log1, low64 } from "./math";
+import { exp1, exp64, expTerm32, high64, log1, low64 } from "./math";
 
 /** The largest logit; NaN is passed over. */
 export function axisMax(logits: usize, keys: usize): f64 {
@@ -28,8 +28,25 @@ function larger(candidate: f32, best: f32): f32 {
   return candidate > best ? candidate : best;
 }
 
-/** The sum of exp(logit - max); the terms too, into f64 [keys], unless `terms` is 0. */
-export function axisSum(logits: usize, keys: usize, max: f64, terms: usize): f64 {
+/** The sum of exp(logit - max), the terms in f32: they are most of forward's work where keys are many. */
+export function axisSum(logits: usize, keys: usize, max: f64): f64 {
+  const shift = f32x4.splat(<f32>max);
+  let sum = f64x2.splat(0);
+  let key: usize = 0;
+  for (; key + 8 <= keys; key += 8) {
+    const at = logits + key * 4;
+    const a = expTerm32(f32x4.sub(v128.load(at), shift));
+    const b = expTerm32(f32x4.sub(v128.load(at, 16), shift));
+    const pairs = f32x4.add(a, b);
+    sum = f64x2.add(sum, f64x2.add(low64(pairs), high64(pairs)));
+  }
+  let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  for (; key < keys; key++) total += exp1(<f64>load<f32>(logits + key * 4) - max);
+  return total;
+}
+
+/** exp(logit - max) into f64 [keys]; returns their sum. */
+export function axisTerms(logits: usize, keys: usize, max: f64, terms: usize): f64 {
   const shift = f64x2.splat(max);
   let sum = f64x2.splat(0);
   let key: usize = 0;
@@ -38,22 +55,20 @@ export function axisSum(logits: usize, keys: usize, max: f64, terms: usize): f64
     const low = exp64(f64x2.sub(low64(four), shift));
     const high = exp64(f64x2.sub(high64(four), shift));
     sum = f64x2.add(f64x2.add(sum, low), high);
-    if (terms != 0) {
-      v128.store(terms + key * 8, low);
-      v128.store(terms + key * 8, high, 16);
-    }
+    v128.store(terms + key * 8, low);
+    v128.store(terms + key * 8, high, 16);
   }
   let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
   for (; key < keys; key++) {
     const term = exp1(<f64>load<f32>(logits + key * 4) - max);
-    if (terms != 0) store<f64>(terms + key * 8, term);
+    store<f64>(terms + key * 8, term);
     total += term;
   }
   return total;
 }
 
 /**
- * The weights of a token into f64 [k], from the largest logit of each axis and what `axisSum` gives for it. An id
+ * The weights of a token into f64 [k], from the largest logit of each axis and the sum that goes with it. An id
  * that is not below X * Y has weight 0.
  */
 export function tokenWeights(
