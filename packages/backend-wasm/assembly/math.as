@@ -1,6 +1,6 @@
 // exp, log and erfc. They are computed in f64 (two lanes a vector) and only then rounded to f32, so that what
-// comes out is the f32 nearest to the true value in almost every case. One exponential is in f32, for the activation that
-// nearly all layers have: twice as fast and within two units in the last place.
+// comes out is the f32 nearest to the true value in almost every case. Two exponentials are in f32, within a few
+// units in the last place, where most of them are needed: for silu, and for the sums of the router.
 
 import { madd } from "./simd";
 
@@ -89,6 +89,11 @@ function constant(table: usize, index: usize): v128 {
   return v128.load64_splat(table + index * 8);
 }
 
+@inline
+function constant32(table: usize, index: usize): v128 {
+  return v128.load32_splat(table + index * 4);
+}
+
 /** a * b + c. */
 @inline
 function madd64(a: v128, b: v128, c: v128): v128 {
@@ -123,15 +128,10 @@ export function exp64(x: v128): v128 {
   return f64x2.mul(sum, i64x2.shl(shifted, 52));
 }
 
-@inline
-function constant32(index: usize): v128 {
-  return v128.load32_splat(single + index * 4);
-}
-
 /** 1 in four f32. */
 @inline
 export function one32(): v128 {
-  return constant32(9);
+  return constant32(single, 9);
 }
 
 /**
@@ -141,27 +141,22 @@ export function one32(): v128 {
  */
 @inline
 export function scaledTail32(x: v128): v128 {
-  const y = v128.or(x, constant32(12));
-  const shift = constant32(1);
-  const shifted = madd(y, constant32(0), shift);
+  const y = v128.or(x, constant32(single, 12));
+  const shift = constant32(single, 1);
+  const shifted = madd(y, constant32(single, 0), shift);
   const n = f32x4.sub(shifted, shift);
-  const f = madd(n, constant32(3), madd(n, constant32(2), y));
+  const f = madd(n, constant32(single, 3), madd(n, constant32(single, 2), y));
   const f2 = f32x4.mul(f, f);
-  const upper = madd(constant32(4), f2, madd(constant32(5), f, constant32(6)));
-  const q = madd(upper, f2, madd(constant32(7), f, constant32(8)));
-  const e = f32x4.add(madd(f2, q, f), constant32(9));
-  return v128.and(f32x4.mul(e, i32x4.shl(shifted, 23)), f32x4.ge(y, constant32(10)));
+  const upper = madd(constant32(single, 4), f2, madd(constant32(single, 5), f, constant32(single, 6)));
+  const q = madd(upper, f2, madd(constant32(single, 7), f, constant32(single, 8)));
+  const e = f32x4.add(madd(f2, q, f), constant32(single, 9));
+  return v128.and(f32x4.mul(e, i32x4.shl(shifted, 23)), f32x4.ge(y, constant32(single, 10)));
 }
 
 /** 2^-64 v. */
 @inline
 export function unscaled(v: v128): v128 {
-  return f32x4.mul(v, constant32(11));
-}
-
-@inline
-function powerConstant(index: usize): v128 {
-  return v128.load32_splat(power + index * 4);
+  return f32x4.mul(v, constant32(single, 11));
 }
 
 /**
@@ -171,14 +166,14 @@ function powerConstant(index: usize): v128 {
  */
 @inline
 export function expTerm32(x: v128): v128 {
-  const scaled = f32x4.pmax(f32x4.mul(x, powerConstant(0)), powerConstant(1));
-  const shift = powerConstant(2);
+  const scaled = f32x4.pmax(f32x4.mul(x, constant32(power, 0)), constant32(power, 1));
+  const shift = constant32(power, 2);
   const shifted = f32x4.add(scaled, shift);
   const f = f32x4.add(scaled, f32x4.sub(shift, shifted));
   const f2 = f32x4.mul(f, f);
-  const upper = madd(powerConstant(3), f, powerConstant(4));
-  const middle = madd(powerConstant(5), f, powerConstant(6));
-  const sum = madd(madd(upper, f2, middle), f2, madd(powerConstant(7), f, powerConstant(8)));
+  const upper = madd(constant32(power, 3), f, constant32(power, 4));
+  const middle = madd(constant32(power, 5), f, constant32(power, 6));
+  const sum = madd(madd(upper, f2, middle), f2, madd(constant32(power, 7), f, constant32(power, 8)));
   return f32x4.mul(sum, i32x4.shl(shifted, 23));
 }
 
