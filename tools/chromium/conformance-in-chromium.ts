@@ -1,17 +1,11 @@
 import type { ConformanceReport } from "@flash-moe/reference/conformance";
-import { requiredBackends } from "@flash-moe/reference/conformance";
+import { absentBrowser } from "./absent-browser.js";
 import { answerOfPage } from "./answer-of-page.js";
 import { isProvided } from "./unpack.js";
 
 /** What the suite said in the browser: of the results, only those that did not pass. */
 export type ConformanceAnswer = Omit<ConformanceReport, "results"> & {
   readonly results: readonly { readonly id: string; readonly reason: string }[];
-};
-
-/** What makes a page cross-origin isolated, so that it may share memory with workers. */
-export const isolationHeaders: Readonly<Record<string, string>> = {
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-embedder-policy": "require-corp",
 };
 
 /**
@@ -44,17 +38,12 @@ export async function runInChromium<Answer extends object>(
   flags: readonly string[],
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer | string> {
-  const required = requiredBackends(process.env.FLASH_MOE_REQUIRE).has("browser");
-  const absent = (why: string): string => {
-    if (required) throw new Error(why);
-    return why;
-  };
-  if (!isProvided) return absent("npm has a Chromium for Linux on x64 only");
+  if (!isProvided) return absentBrowser("npm has a Chromium for Linux on x64 only");
   let answer: Answer | { error: string };
   try {
     answer = await answerOfPage<Answer>(module, flags, headers);
   } catch (error) {
-    return absent(error instanceof Error ? error.message : String(error));
+    return absentBrowser(error);
   }
   if ("error" in answer) throw new Error(answer.error);
   return answer;

@@ -1,7 +1,8 @@
+export { isolationHeaders } from "../lib/serve-page.mjs";
+export { absentBrowser } from "./absent-browser.js";
 export {
   type ConformanceAnswer,
   conformanceInChromium,
-  isolationHeaders,
   runInChromium,
 } from "./conformance-in-chromium.js";
 export { type OpenPage, openPage, softwareWebGpu } from "./open-in-chromium.js";
