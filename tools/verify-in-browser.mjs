@@ -7,7 +7,7 @@
 import { spawn } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { isolationHeaders, servePage } from "./lib/serve-page.mjs";
+import { isolationHeaders, servePage } from "./chromium/serve-page.mjs";
 
 const backends = ["wasm", "webgpu", "reference"];
 

@@ -1,4 +1,3 @@
-export { isolationHeaders } from "../lib/serve-page.mjs";
 export { absentBrowser } from "./absent-browser.js";
 export {
   type ConformanceAnswer,
@@ -6,5 +5,6 @@ export {
   runInChromium,
 } from "./conformance-in-chromium.js";
 export { type OpenPage, openPage, softwareWebGpu } from "./open-in-chromium.js";
+export { isolationHeaders } from "./serve-page.mjs";
 export { provideSoftwareAdapter } from "./software-adapter.js";
 export { isProvided } from "./unpack.js";

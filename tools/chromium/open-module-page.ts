@@ -1,5 +1,5 @@
-import { servePage } from "../lib/serve-page.mjs";
 import { type OpenPage, openPage } from "./open-in-chromium.js";
+import { servePage } from "./serve-page.mjs";
 
 /**
  * Opens a page of Chromium that consists of a module; it has run when this resolves. Packages are loaded as
