@@ -28,6 +28,21 @@ import { byteLengthOf, elementAddress, type WasmBuffer } from "./wasm-buffer.js"
 /** Parts of memory in a step are cut at multiples of this. */
 const partBytes = 4096;
 
+const opFunctions: {
+  readonly [Name in OpName]: (call: OpCalls<WasmBuffer>[Name], context: OpContext) => void;
+} = {
+  linear,
+  batchNormForward,
+  batchNormBackward,
+  routerSelectForward,
+  routerSelectBackward,
+  expertsForward,
+  expertsBackward,
+  mlpForward,
+  mlpBackward,
+  adamw,
+};
+
 /**
  * The ops over one instance. Each says its steps; these run at once on the calling thread, or go to the worker threads
  * where there are some. Memory is given back and taken again as calls are made, not as steps run: all that touches it
@@ -59,10 +74,8 @@ export function createImplementation(
     }
   }
 
-  function bind<Name extends OpName>(
-    name: Name,
-    op: (call: OpCalls<WasmBuffer>[Name], context: OpContext) => void,
-  ): (call: OpCalls<WasmBuffer>[Name]) => void {
+  function bind<Name extends OpName>(name: Name): (call: OpCalls<WasmBuffer>[Name]) => void {
+    const op = opFunctions[name];
     return (call) => {
       const plan = new OpPlan(name, use(), runtime.budget);
       try {
@@ -82,16 +95,16 @@ export function createImplementation(
 
   return {
     ops: {
-      linear: bind("linear", linear),
-      batchNormForward: bind("batchNormForward", batchNormForward),
-      batchNormBackward: bind("batchNormBackward", batchNormBackward),
-      routerSelectForward: bind("routerSelectForward", routerSelectForward),
-      routerSelectBackward: bind("routerSelectBackward", routerSelectBackward),
-      expertsForward: bind("expertsForward", expertsForward),
-      expertsBackward: bind("expertsBackward", expertsBackward),
-      mlpForward: bind("mlpForward", mlpForward),
-      mlpBackward: bind("mlpBackward", mlpBackward),
-      adamw: bind("adamw", adamw),
+      linear: bind("linear"),
+      batchNormForward: bind("batchNormForward"),
+      batchNormBackward: bind("batchNormBackward"),
+      routerSelectForward: bind("routerSelectForward"),
+      routerSelectBackward: bind("routerSelectBackward"),
+      expertsForward: bind("expertsForward"),
+      expertsBackward: bind("expertsBackward"),
+      mlpForward: bind("mlpForward"),
+      mlpBackward: bind("mlpBackward"),
+      adamw: bind("adamw"),
     },
     alloc(dtype, length, zeroed, label) {
       const { memory } = use();
@@ -120,6 +133,14 @@ export function createImplementation(
       if (crew.idle) return store(source);
       const copy = engineMemory(() => source.slice(), "the copy that write takes", source.length);
       crew.doInTurn(() => store(copy));
+    },
+    reserve(name, call) {
+      const plan = new OpPlan(name, use(), runtime.budget);
+      try {
+        opFunctions[name](call, plan);
+      } finally {
+        plan.release();
+      }
     },
     async read(buffer, offset, length) {
       const { crew, memory } = use();

@@ -120,20 +120,24 @@ export function createImplementation(
     if (error !== undefined) runtime.fail(error);
   }
 
-  function run<Name extends OpName>(name: Name, call: OpCalls<DeviceMemory>[Name]): void {
+  function run<Name extends OpName>(name: Name, call: OpCalls<DeviceMemory>[Name], submits: boolean): void {
     const context = new LiveContext(name, device);
     try {
-      scopes.watch(name, ["validation", "out-of-memory"], () => opFunctions[name](call, context));
+      scopes.watch(name, ["validation", "out-of-memory"], () => {
+        opFunctions[name](call, context);
+        if (submits) context.submit();
+      });
     } finally {
       context.end();
     }
   }
 
   const ops: Partial<Record<OpName, (call: never) => void>> = {};
-  for (const name of opNames) ops[name] = (call) => run(name, call);
+  for (const name of opNames) ops[name] = (call) => run(name, call, true);
 
   return {
     ops: ops as Ops<DeviceMemory>,
+    reserve: (name, call) => run(name, call, false),
     alloc(dtype, length, _zeroed, label) {
       // A new GPUBuffer is zero, by the standard.
       const memory = createMemory(device, scopes, dtype, length, label, options.limits.partBytes);

@@ -17,13 +17,14 @@ export interface Device {
   readonly absentOutput: Binding;
 }
 
-/** Enqueues what an op asks for. */
+/** Keeps what an op asks for until it has asked for all: one that finds no room for its scratch does nothing. */
 export class LiveContext extends OpContext {
   readonly absent: Binding;
   readonly absentOutput: Binding;
   readonly idErrors: Binding;
   readonly #device: Device;
   readonly #borrowed: GPUBuffer[] = [];
+  readonly #commands: (() => void)[] = [];
 
   constructor(op: OpName, device: Device) {
     super(op, device.limits);
@@ -37,7 +38,9 @@ export class LiveContext extends OpContext {
     if (launch.workgroups === 0) return;
     const pipeline = this.#device.pipelines.get(launch);
     const { params, bindings, workgroups, grid } = launch;
-    this.#device.queue.dispatch(this.op, pipeline, params, bindings, grid ?? workgroups);
+    this.#commands.push(() =>
+      this.#device.queue.dispatch(this.op, pipeline, params, bindings, grid ?? workgroups),
+    );
   }
 
   scratch(name: string, bytes: number): Binding {
@@ -48,11 +51,16 @@ export class LiveContext extends OpContext {
   }
 
   clear(binding: Binding): void {
-    this.#device.queue.clear(binding);
+    this.#commands.push(() => this.#device.queue.clear(binding));
   }
 
   idErrorSlot(key: string, describe: DescribeIdError): number {
     return this.#device.idErrors.slot(`${this.op} ${key}`, describe);
+  }
+
+  /** Enqueues it. */
+  submit(): void {
+    for (const command of this.#commands) command();
   }
 
   /** Gives the intermediates back. */

@@ -31,6 +31,16 @@ export function prepareWork(backend: Backend, work: () => void, options: LongJob
   return asDefined(backend).prepareWork(work, options);
 }
 
+/**
+ * Calls `work`, which allocates and calls ops, and submits what it called (ops, writes, copies) once it has returned, in
+ * the same order. So when it throws, for a call that is refused or memory that is not there, nothing has been written
+ * to: neither by `work`, nor by an op whose scratch has no room, if the backend can tell ahead. What `work` disposes of
+ * is freed after its use; what `work` reads is from before. One inside another becomes part of it.
+ */
+export function together<Result>(backend: Backend, work: () => Result): Result {
+  return asDefined(backend).together(work);
+}
+
 /** The provider's own handle of a buffer, for a provider's own functions. Same errors as using it in an op. */
 export function bufferHandle<H>(backend: Backend, buffer: DeviceBuffer): H {
   return asDefined(backend).handleForProvider(buffer) as H;

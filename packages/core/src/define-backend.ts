@@ -32,6 +32,14 @@ export function defineBackend<H>(
   return new DefinedBackend(description, createImplementation);
 }
 
+/** What `together` keeps back until nothing of it can be refused any more. */
+interface Held {
+  /** For each op, in order. */
+  readonly reservations: (() => void)[];
+  readonly submissions: (() => void)[];
+  readonly frees: (() => void)[];
+}
+
 /** Registered: a backend made by another copy of this package, of the same contract, will do. */
 export const backendMarker: unique symbol = Symbol.for("flash-moe.backend.1");
 
@@ -52,6 +60,8 @@ export class DefinedBackend<H> implements Backend {
   #freed = false;
   /** While `prepareWork` calls: what is being made ready, instead of run. */
   #preparing: { readonly op: OpName; readonly ready: Promise<void> }[] | undefined;
+  /** While `together` calls. */
+  #held: Held | undefined;
 
   constructor(
     description: BackendDescription,
@@ -110,10 +120,15 @@ export class DefinedBackend<H> implements Backend {
       this.#budget.release(bytes);
       throw error;
     }
-    return new ManagedBuffer<H>(this, dtype, length, label, handle, () => {
+    const free = (): void => {
+      if (this.#held !== undefined) {
+        this.#held.frees.push(free);
+        return;
+      }
       this.#budget.release(bytes);
       if (this.#disposal === undefined) this.#guard("free", () => this.#implementation.free(handle));
-    });
+    };
+    return new ManagedBuffer<H>(this, dtype, length, label, handle, free);
   }
 
   write(target: DeviceBuffer, data: TypedArray, offset = 0): void {
@@ -122,7 +137,9 @@ export class DefinedBackend<H> implements Backend {
     checkHostArray(data, target.dtype);
     checkRange("write", target, offset, data.length);
     if (data.length === 0) return;
-    this.#guard("write", () => this.#implementation.write(handle, data, offset));
+    // What waits must not change meanwhile.
+    const values = this.#held === undefined ? data : data.slice();
+    this.#submit("write", () => this.#implementation.write(handle, values, offset));
   }
 
   async read(source: DeviceBuffer, offset = 0, length?: number): Promise<TypedArray> {
@@ -146,7 +163,7 @@ export class DefinedBackend<H> implements Backend {
       );
     }
     if (source.length === 0) return;
-    this.#guard("copy", () => this.#implementation.copy(from, to));
+    this.#submit("copy", () => this.#implementation.copy(from, to));
   }
 
   upload<Type extends DType>(
@@ -212,6 +229,26 @@ export class DefinedBackend<H> implements Backend {
       await this.#settle("prepare", () => ready);
       signal?.throwIfAborted();
       onProgress?.({ phase: "compile", name: op, loaded: done + 1, total: preparing.length });
+    }
+  }
+
+  together<Result>(work: () => Result): Result {
+    this.#assertUsable();
+    if (this.#held !== undefined) return work();
+    const held: Held = { reservations: [], submissions: [], frees: [] };
+    try {
+      let result: Result;
+      this.#held = held;
+      try {
+        result = work();
+      } finally {
+        this.#held = undefined;
+      }
+      for (const reserve of held.reservations) reserve();
+      for (const submit of held.submissions) submit();
+      return result;
+    } finally {
+      for (const free of held.frees) free();
     }
   }
 
@@ -319,8 +356,24 @@ export class DefinedBackend<H> implements Backend {
       return;
     }
     const { ops } = this.#implementation;
-    const answer: unknown = this.#guard(op, () => ops[op]?.(legal as never));
-    if (answer instanceof Promise) this.#refusePromise(op, answer);
+    this.#held?.reservations.push(() =>
+      this.#guard(op, () => this.#implementation.reserve?.(op, legal as never)),
+    );
+    this.#submit(op, () => {
+      const answer: unknown = ops[op]?.(legal as never);
+      if (answer instanceof Promise) this.#refusePromise(op, answer);
+    });
+  }
+
+  /** Hands a call over, at once or when `together` does. */
+  #submit(what: string, call: () => void): void {
+    if (this.#held === undefined) this.#guard(what, call);
+    else {
+      this.#held.submissions.push(() => {
+        this.#assertUsable();
+        this.#guard(what, call);
+      });
+    }
   }
 
   /** An async function passes as one that returns nothing, and its work would escape the order of calls. */

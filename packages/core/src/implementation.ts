@@ -41,6 +41,12 @@ export interface BackendImplementation<H> {
   read(handle: H, offset: number, length: number): Promise<TypedArray>;
   /** All of `source` over `target`; both have the same dtype and length. */
   copy(source: H, target: H): void;
+  /**
+   * Takes the scratch that a call will need and gives it back: OUT_OF_MEMORY where it cannot be had. It is asked for
+   * each op of `together` before the first of them runs, with nothing allocated in between. Absent: an op that has no
+   * room finds out when it runs.
+   */
+  reserve?<Name extends OpName>(op: Name, call: OpCalls<H>[Name]): void;
   /** Compiles ahead; absent where there is nothing to compile. */
   prepare?(op: OpName, call: OpCalls<H>[OpName]): Promise<void>;
   /** Resolves when all submitted work has run. */

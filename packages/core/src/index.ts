@@ -19,6 +19,7 @@ export {
   forceLoss,
   prepareWork,
   timeKernels,
+  together,
 } from "./backend-functions.js";
 export { countTokens } from "./count-tokens.js";
 export { defineBackend } from "./define-backend.js";

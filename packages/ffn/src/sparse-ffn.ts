@@ -9,6 +9,7 @@ import {
   type Parameter,
   type Tensor,
   type TensorSlot,
+  together,
   withScope,
 } from "@flash-moe/core";
 import {
@@ -74,17 +75,17 @@ export class SparseFfn extends Module {
     bufferOf("hiddenStates", hiddenStates);
     checkAddTo(addTo, hiddenStates.shape, this.parameters());
     return withScope(
-      (scope) => {
-        // The experts first: they refuse what is wrong with the routing, and nothing has been added to yet.
-        const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, options);
-        for (const tensor of gradients.tensorsBeside(addTo)) scope.own(tensor);
-        if (weights !== addToWeights) scope.own(weights);
-        const mlp = this.mlp.backward(hiddenStates, gradOutput, {
-          addTo: { ...addTo, hiddenStates: gradients.hiddenStates },
-        });
-        const parameters = new Map([...mlp.parameters, ...gradients.parameters]);
-        return new ExpertsGradients(new Gradients(gradients.hiddenStates, parameters), weights);
-      },
+      (scope) =>
+        together(this.backend, () => {
+          const { gradients, weights } = this.experts.backward(hiddenStates, routing, gradOutput, options);
+          for (const tensor of gradients.tensorsBeside(addTo)) scope.own(tensor);
+          if (weights !== addToWeights) scope.own(weights);
+          const states = { ...addTo, hiddenStates: gradients.hiddenStates };
+          const mlp = this.mlp.backward(hiddenStates, gradOutput, { addTo: states });
+          for (const tensor of mlp.tensorsBeside(states)) scope.own(tensor);
+          const parameters = new Map([...mlp.parameters, ...gradients.parameters]);
+          return new ExpertsGradients(new Gradients(gradients.hiddenStates, parameters), weights);
+        }),
       (result) => [...result.gradients.tensors(), result.weights],
     );
   }

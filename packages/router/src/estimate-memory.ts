@@ -26,8 +26,8 @@ export function estimateRouterMemory(
   const { hiddenSize, norm, topK } = config;
   const keys = config.keysX + config.keysY;
   const features = normFeatures(config);
-  // The hidden states normalised again, then their gradient; before it, four statistics.
-  const hidden = hiddenSize * (tokens + Math.max(tokens, 4));
+  // The hidden states normalised again and their gradient, and four statistics that nobody reads.
+  const hidden = hiddenSize * (2 * tokens + 4);
   const normalised = norm === "hidden" ? hidden : norm === "logits" ? tokens * keys : 0;
   return {
     parameterBytes: keys * hiddenSize * bytesPerElement(dtype) + 8 * features,

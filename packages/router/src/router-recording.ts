@@ -13,6 +13,7 @@ import {
   type Parameter,
   type ParameterGradient,
   type Tensor,
+  together,
   withScope,
 } from "@flash-moe/core";
 import { normEpsilon, normFeatures, normMomentum, type RouterConfig } from "./config.js";
@@ -82,60 +83,61 @@ export class RouterRecording implements Disposable {
     const addedWeight = denseTarget(options.addTo, "router_gate.weight");
     const addedStates = options.addTo?.hiddenStates;
     return withScope(
-      (scope) => {
-        const states = addedStates ?? scope.own(newTensor(backend, this.#hiddenStates.shape));
-        const weight = addedWeight ?? scope.own(newTensor(backend, [keys, hiddenSize]));
+      (scope) =>
+        together(backend, () => {
+          const states = addedStates ?? scope.own(newTensor(backend, this.#hiddenStates.shape));
+          const weight = addedWeight ?? scope.own(newTensor(backend, [keys, hiddenSize]));
 
-        const gradLogits = scope.own(this.#gradLogits(outputs));
-        let gradProjection = gradLogits;
-        if (norm === "logits" && this.#norm !== undefined) {
-          gradProjection = scope.own(newTensor(backend, [tokens, keys]));
-          ops.batchNormBackward(
-            Object.assign(this.#normCall(this.#norm, keys), {
-              gradOutput: gradLogits.buffer,
-              gradInput: gradProjection.buffer,
-            }),
-          );
-        }
+          const gradLogits = scope.own(this.#gradLogits(outputs));
+          let gradProjection = gradLogits;
+          if (norm === "logits" && this.#norm !== undefined) {
+            gradProjection = scope.own(newTensor(backend, [tokens, keys]));
+            ops.batchNormBackward(
+              Object.assign(this.#normCall(this.#norm, keys), {
+                gradOutput: gradLogits.buffer,
+                gradInput: gradProjection.buffer,
+              }),
+            );
+          }
 
-        let projected = this.#hiddenStates;
-        if (norm === "hidden" && this.#norm !== undefined) {
-          projected = scope.own(this.#normalisedAgain(this.#norm));
-        }
-        ops.linear({
-          rows: keys,
-          inner: tokens,
-          columns: hiddenSize,
-          a: gradProjection.buffer,
-          transposeA: true,
-          b: projected.buffer,
-          output: weight.buffer,
-          accumulate: addedWeight && ["output"],
-        });
+          let projected = this.#hiddenStates;
+          if (norm === "hidden" && this.#norm !== undefined) {
+            projected = scope.own(this.#normalisedAgain(this.#norm));
+          }
+          ops.linear({
+            rows: keys,
+            inner: tokens,
+            columns: hiddenSize,
+            a: gradProjection.buffer,
+            transposeA: true,
+            b: projected.buffer,
+            output: weight.buffer,
+            accumulate: addedWeight && ["output"],
+          });
 
-        const normalised = norm === "hidden" && this.#norm;
-        const gradProjected = normalised ? scope.own(newTensor(backend, [tokens, hiddenSize])) : states;
-        ops.linear({
-          rows: tokens,
-          inner: keys,
-          columns: hiddenSize,
-          a: gradProjection.buffer,
-          b: this.#weight.buffer,
-          output: gradProjected.buffer,
-          accumulate: addedStates && !normalised ? ["output"] : undefined,
-        });
-        if (normalised) {
-          ops.batchNormBackward(
-            Object.assign(this.#normCall(normalised, hiddenSize), {
-              gradOutput: gradProjected.buffer,
-              gradInput: states.buffer,
-              accumulate: addedStates && ["gradInput" as const],
-            }),
-          );
-        }
-        const gradient: ParameterGradient = { layout: "dense", values: weight };
-        return new Gradients(states, new Map([["router_gate.weight", gradient]]));
-      },
+          const normalised = norm === "hidden" && this.#norm;
+          const gradProjected = normalised ? scope.own(newTensor(backend, [tokens, hiddenSize])) : states;
+          ops.linear({
+            rows: tokens,
+            inner: keys,
+            columns: hiddenSize,
+            a: gradProjection.buffer,
+            b: this.#weight.buffer,
+            output: gradProjected.buffer,
+            accumulate: addedStates && !normalised ? ["output"] : undefined,
+          });
+          if (normalised) {
+            ops.batchNormBackward(
+              Object.assign(this.#normCall(normalised, hiddenSize), {
+                gradOutput: gradProjected.buffer,
+                gradInput: states.buffer,
+                accumulate: addedStates && ["gradInput" as const],
+              }),
+            );
+          }
+          const gradient: ParameterGradient = { layout: "dense", values: weight };
+          return new Gradients(states, new Map([["router_gate.weight", gradient]]));
+        }),
       (gradients) => gradients.tensors(),
     );
   }

@@ -6,6 +6,7 @@ import {
   type FloatDType,
   Gradients,
   type Tensor,
+  together,
   withScope,
 } from "@flash-moe/core";
 import type { SparseFfn, TableLayout } from "@flash-moe/ffn";
@@ -55,24 +56,27 @@ export class FlashMoeRecording implements Disposable {
     const ofWeights = given("gradRoutingWeights", gradRoutingWeights, weights);
     const ofLogits = given("gradRouterLogits", gradRouterLogits, logits);
     return withScope(
-      (scope) => {
-        const addToWeights = ofWeights && scope.own(cloneTensor(ofWeights));
-        const ffn = this.#ffn.backward(this.#hiddenStates, this.routing, gradOutput, {
-          tables,
-          addTo,
-          addToWeights,
-        });
-        scope.own(ffn.weights);
-        for (const tensor of ffn.gradients.tensorsBeside(addTo)) scope.own(tensor);
-        const router = this.#router.backward(
-          { weights: ffn.weights, logits: ofLogits },
-          { addTo: { hiddenStates: ffn.gradients.hiddenStates, parameters: addTo?.parameters } },
-        );
-        return new Gradients(
-          ffn.gradients.hiddenStates,
-          new Map([...router.parameters, ...ffn.gradients.parameters]),
-        );
-      },
+      (scope) =>
+        together(weights.backend, () => {
+          const addToWeights = ofWeights && scope.own(cloneTensor(ofWeights));
+          const ffn = this.#ffn.backward(this.#hiddenStates, this.routing, gradOutput, {
+            tables,
+            addTo,
+            addToWeights,
+          });
+          scope.own(ffn.weights);
+          for (const tensor of ffn.gradients.tensorsBeside(addTo)) scope.own(tensor);
+          const ofRouter = { hiddenStates: ffn.gradients.hiddenStates, parameters: addTo?.parameters };
+          const router = this.#router.backward(
+            { weights: ffn.weights, logits: ofLogits },
+            { addTo: ofRouter },
+          );
+          for (const tensor of router.tensorsBeside(ofRouter)) scope.own(tensor);
+          return new Gradients(
+            ffn.gradients.hiddenStates,
+            new Map([...router.parameters, ...ffn.gradients.parameters]),
+          );
+        }),
       (gradients) => gradients.tensors(),
     );
   }

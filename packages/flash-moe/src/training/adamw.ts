@@ -13,6 +13,7 @@ import {
   Scope,
   type Tensor,
   TensorSlot,
+  together,
 } from "@flash-moe/core";
 
 /** How one parameter is treated. */
@@ -118,7 +119,7 @@ export class AdamW extends Module {
   ): void {
     const { beta1, beta2, epsilon, weightDecay, forParameter } = this.#options;
     const step = this.#steps + 1;
-    const calls: { readonly backend: Backend; readonly call: AdamwCall }[] = [];
+    const calls = new Map<Backend, AdamwCall[]>();
     for (const { name, tensor } of parameters) {
       const gradient = gradients.get(name);
       if (gradient === undefined) continue;
@@ -150,9 +151,10 @@ export class AdamW extends Module {
         weightDecay: settings.weightDecay ?? weightDecay,
         gradientScale,
       };
-      calls.push({ backend: tensor.backend, call });
+      const { backend } = tensor;
+      calls.set(backend, [...(calls.get(backend) ?? []), call]);
     }
-    for (const { backend, call } of calls) backend.ops.adamw(call);
+    stepTogether([...calls]);
     this.#steps = step;
   }
 
@@ -180,7 +182,16 @@ export class AdamW extends Module {
   }
 }
 
-/** Before any parameter is stepped: a step is made whole or not at all. */
+/** On every backend the whole step, or none where a call is refused. */
+function stepTogether([first, ...others]: readonly (readonly [Backend, readonly AdamwCall[]])[]): void {
+  if (first === undefined) return;
+  const [backend, calls] = first;
+  together(backend, () => {
+    for (const call of calls) backend.ops.adamw(call);
+    stepTogether(others);
+  });
+}
+
 function checkGradient(name: string, { shape, backend }: Tensor, gradient: ParameterGradient): void {
   const what = `the gradient of ${name}`;
   if (gradient.layout === "dense") {

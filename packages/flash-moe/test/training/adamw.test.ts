@@ -239,3 +239,26 @@ it("steps no parameter when one of the gradients does not fit", async () => {
   expect(optimizer.steps).toBe(0);
   expect(await valuesOf(all[0])).toEqual(initial);
 });
+
+it("steps no parameter, on no backend, when the settings of one are refused", async () => {
+  await using other = await reference.open();
+  const all = [
+    parameter("a"),
+    { name: "elsewhere", tensor: other.upload(initial, [rows, columns]) },
+    parameter("b"),
+  ];
+  const forParameter = (name: string) => (name === "b" ? { weightDecay: Number.NaN } : {});
+  const optimizer = await AdamW.create(all, { forParameter });
+  const gradients = new Map([
+    ["a", dense(slope)],
+    ["b", dense(slope)],
+    ["elsewhere", { layout: "dense", values: other.upload(slope, [rows, columns]) } as const],
+  ]);
+  expect(() => optimizer.step(all, gradients, { learningRate: 0.1 })).toThrow("weightDecay is NaN");
+  expect(optimizer.steps).toBe(0);
+  for (const each of all) expect(await valuesOf(each)).toEqual(initial);
+  gradients.delete("b");
+  optimizer.step(all, gradients, { learningRate: 0.1 });
+  expect(await valuesOf(all[1])).toEqual(await valuesOf(all[0]));
+  expect(await valuesOf(all[0])).not.toEqual(initial);
+});

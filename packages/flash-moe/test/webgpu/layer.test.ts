@@ -5,6 +5,7 @@ import type { FlashMoeOptions } from "../../src/layer/config.js";
 import { estimateMemory } from "../../src/layer/estimate-memory.js";
 import { FlashMoE } from "../../src/layer/flash-moe.js";
 import { AdamW } from "../../src/training/index.js";
+import { expectNothingAddedWithoutRoom } from "../helpers/adding-backward.js";
 import { dawnClasses, itOnAdapter as it, openWebGpu } from "./open.js";
 
 const options: FlashMoeOptions = { hiddenSize: 16, intermediateSize: 24, keysX: 5, keysY: 7, topK: 4 };
@@ -209,4 +210,8 @@ it("NaN among the hidden states gives ids that are valid, and NaN where the orac
   const isNan = (values: ArrayLike<number>) => Array.from(values, (value) => Number.isNaN(value));
   expect(isNan(results[0].output)).toEqual(isNan(results[1].output));
   expect(isNan(results[0].output)).toContain(true);
+});
+
+it("adds to no gradient where its budget ends", async () => {
+  await expectNothingAddedWithoutRoom(await open({ memoryLimitBytes: 2 ** 20 }), 512);
 });

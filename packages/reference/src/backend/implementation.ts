@@ -6,15 +6,30 @@ import {
   type OpCalls,
   type OpName,
 } from "@flash-moe/core";
-import type { OpContext } from "./op-context.js";
+import type { Computation, OpContext } from "./op-context.js";
 import { adamw } from "./ops/adamw.js";
 import { batchNormBackward, batchNormForward } from "./ops/batch-norm.js";
 import { expertsBackward, expertsForward } from "./ops/experts.js";
 import { linear } from "./ops/linear.js";
 import { mlpBackward, mlpForward } from "./ops/mlp.js";
 import { routerSelectBackward, routerSelectForward } from "./ops/router-select.js";
-import { asOutOfMemory, withScratch } from "./scratch.js";
+import { asOutOfMemory, type Scratch, withScratch } from "./scratch.js";
 import { createStorage, freeStorage, type Storage } from "./storage.js";
+
+const opFunctions: {
+  readonly [Name in OpName]: (call: OpCalls<Storage>[Name], context: OpContext) => Computation;
+} = {
+  linear,
+  batchNormForward,
+  batchNormBackward,
+  routerSelectForward,
+  routerSelectBackward,
+  expertsForward,
+  expertsBackward,
+  mlpForward,
+  mlpBackward,
+  adamw,
+};
 
 /**
  * The oracle dressed as a backend. Every op runs when it is called, so submission order is kept and there is
@@ -24,13 +39,16 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
   const { budget } = runtime;
   const living = new Set<Storage>();
 
-  function bind<Name extends OpName>(
+  function begin<Name extends OpName>(
     name: Name,
-    op: (call: OpCalls<Storage>[Name], context: OpContext) => void,
-  ): (call: OpCalls<Storage>[Name]) => void {
-    return (call) => {
-      withScratch(budget, name, (scratch) => op(call, { scratch, fail: (error) => runtime.fail(error) }));
-    };
+    call: OpCalls<Storage>[Name],
+    scratch: Scratch,
+  ): Computation {
+    return opFunctions[name](call, { scratch, fail: (error) => runtime.fail(error) });
+  }
+
+  function bind<Name extends OpName>(name: Name): (call: OpCalls<Storage>[Name]) => void {
+    return (call) => withScratch(budget, name, (scratch) => begin(name, call, scratch)());
   }
 
   function free(storage: Storage): void {
@@ -45,16 +63,16 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
 
   return {
     ops: {
-      linear: bind("linear", linear),
-      batchNormForward: bind("batchNormForward", batchNormForward),
-      batchNormBackward: bind("batchNormBackward", batchNormBackward),
-      routerSelectForward: bind("routerSelectForward", routerSelectForward),
-      routerSelectBackward: bind("routerSelectBackward", routerSelectBackward),
-      expertsForward: bind("expertsForward", expertsForward),
-      expertsBackward: bind("expertsBackward", expertsBackward),
-      mlpForward: bind("mlpForward", mlpForward),
-      mlpBackward: bind("mlpBackward", mlpBackward),
-      adamw: bind("adamw", adamw),
+      linear: bind("linear"),
+      batchNormForward: bind("batchNormForward"),
+      batchNormBackward: bind("batchNormBackward"),
+      routerSelectForward: bind("routerSelectForward"),
+      routerSelectBackward: bind("routerSelectBackward"),
+      expertsForward: bind("expertsForward"),
+      expertsBackward: bind("expertsBackward"),
+      mlpForward: bind("mlpForward"),
+      mlpBackward: bind("mlpBackward"),
+      adamw: bind("adamw"),
     },
     alloc(dtype, length, _zeroed, label) {
       try {
@@ -70,6 +88,7 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
     write(storage, data, offset) {
       storage.data.set(data, offset);
     },
+    reserve: (name, call) => withScratch(budget, name, (scratch) => void begin(name, call as never, scratch)),
     async read(storage, offset, length) {
       try {
         const copy = storage.data.slice(offset, offset + length);

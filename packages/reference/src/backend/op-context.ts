@@ -7,3 +7,6 @@ export interface OpContext {
   /** Reports an error that only the data shows: the next await rejects with it. */
   fail(error: FlashMoeError): void;
 }
+
+/** The rest of an op, once all its scratch has been counted: what it returns. */
+export type Computation = () => void;

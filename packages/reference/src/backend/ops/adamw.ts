@@ -3,7 +3,7 @@ import { adamwRange } from "../../oracle/index.js";
 import { checkRowIds } from "../check-ids.js";
 import { rangeReader } from "../decode.js";
 import { encodeInto } from "../encode.js";
-import type { OpContext } from "../op-context.js";
+import type { Computation, OpContext } from "../op-context.js";
 import { float32Data, int32Data, type Storage } from "../storage.js";
 
 /** Updates the elements from `start` on with the gradients from `gradientStart` on. */
@@ -12,21 +12,24 @@ type UpdateRange = (start: number, gradientStart: number, length: number) => voi
 /** Elements of a dense parameter that are updated at once. */
 const denseRange = 16384;
 
-export function adamw(call: AdamwCall<Storage>, context: OpContext): void {
+export function adamw(call: AdamwCall<Storage>, context: OpContext): Computation {
   const { rows, columns, compact } = call;
   const size = rows * columns;
   const update = createUpdate(call, compact === undefined ? Math.min(size, denseRange) : columns, context);
   if (compact === undefined) {
-    for (let start = 0; start < size; start += denseRange) {
-      update(start, start, Math.min(denseRange, size - start));
+    return () => {
+      for (let start = 0; start < size; start += denseRange) {
+        update(start, start, Math.min(denseRange, size - start));
+      }
+    };
+  }
+  return () => {
+    const ids = int32Data(compact.ids);
+    const count = checkRowIds("adamw", ids, int32Data(compact.count)[0], rows, context);
+    for (let r = 0; r < count; r++) {
+      if (ids[r] >= 0 && ids[r] < rows) update(ids[r] * columns, r * columns, columns);
     }
-    return;
-  }
-  const ids = int32Data(compact.ids);
-  const count = checkRowIds("adamw", ids, int32Data(compact.count)[0], rows, context);
-  for (let r = 0; r < count; r++) {
-    if (ids[r] >= 0 && ids[r] < rows) update(ids[r] * columns, r * columns, columns);
-  }
+  };
 }
 
 function createUpdate(call: AdamwCall<Storage>, longest: number, { scratch }: OpContext): UpdateRange {

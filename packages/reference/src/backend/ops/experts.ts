@@ -1,6 +1,5 @@
 import type { ExpertsBackwardCall, ExpertsForwardCall } from "@flash-moe/core";
 import {
-  type ExpertGroups,
   type ExpertsForwardParams,
   type ExpertsTableGradientParams,
   expertsTableGradient,
@@ -11,24 +10,26 @@ import {
 import { checkExpertIds } from "../check-ids.js";
 import { decodeToFloat32, decodeToFloat64, rowReader } from "../decode.js";
 import { addTo, encodeInto, storeOutput } from "../encode.js";
-import type { OpContext } from "../op-context.js";
+import type { Computation, OpContext } from "../op-context.js";
 import type { Scratch } from "../scratch.js";
 import { float32Data, int32Data, type Storage } from "../storage.js";
 
-export function expertsForward(call: ExpertsForwardCall<Storage>, context: OpContext): void {
+export function expertsForward(call: ExpertsForwardCall<Storage>, context: OpContext): Computation {
   const { tokens, hiddenSize, topK, numExperts } = call;
   const { scratch } = context;
   const params = decodeParams(call, scratch);
   const addend = call.addend && decodeToFloat32(call.addend, scratch);
   // The output and a row of each table.
   scratch.count(8 * (tokens + 2) * hiddenSize);
-  checkExpertIds("expertsForward", params.ids, topK, numExperts, context);
-  const output = oracleForward(params);
-  if (addend !== undefined) addTo(output, 0, addend);
-  encodeInto(call.output, output);
+  return () => {
+    checkExpertIds("expertsForward", params.ids, topK, numExperts, context);
+    const output = oracleForward(params);
+    if (addend !== undefined) addTo(output, 0, addend);
+    encodeInto(call.output, output);
+  };
 }
 
-export function expertsBackward(call: ExpertsBackwardCall<Storage>, context: OpContext): void {
+export function expertsBackward(call: ExpertsBackwardCall<Storage>, context: OpContext): Computation {
   const { tokens, hiddenSize, topK, numExperts, gradHiddenStates, gradWeights, gradTables } = call;
   const { scratch } = context;
   const params = {
@@ -39,33 +40,36 @@ export function expertsBackward(call: ExpertsBackwardCall<Storage>, context: OpC
   // gradHiddenStates, a row of each table, and three numbers per pair.
   scratch.count(8 * ((params.skipGradHiddenStates ? 0 : tokens) + 2) * hiddenSize);
   scratch.count(3 * 8 * tokens * topK);
-  const groups = gradTables && groupPairs(params.ids, numExperts, hiddenSize, scratch);
-  // After all that can be refused: a call that is must leave nothing to report.
-  checkExpertIds("expertsBackward", params.ids, topK, numExperts, context);
-  if (gradHiddenStates === undefined && gradWeights === undefined && gradTables === undefined) return;
-  const result = oracleBackward(params);
+  if (gradTables !== undefined) countGrouping(params.ids, hiddenSize, scratch);
+  return () => {
+    const groups = gradTables && groupPairsByExpert(params.ids, numExperts);
+    // After all that can be refused: a call that is must leave nothing to report.
+    checkExpertIds("expertsBackward", params.ids, topK, numExperts, context);
+    if (gradHiddenStates === undefined && gradWeights === undefined && gradTables === undefined) return;
+    const result = oracleBackward(params);
 
-  const accumulates = (name: "gradHiddenStates" | "gradWeights" | "gradTables"): boolean =>
-    call.accumulate?.includes(name) ?? false;
-  if (gradHiddenStates !== undefined) {
-    storeOutput(gradHiddenStates, result.gradHiddenStates, accumulates("gradHiddenStates"));
-  }
-  if (gradWeights !== undefined) {
-    storeOutput(gradWeights, result.gradWeights, accumulates("gradWeights"));
-  }
-  if (gradTables === undefined || groups === undefined) return;
+    const accumulates = (name: "gradHiddenStates" | "gradWeights" | "gradTables"): boolean =>
+      call.accumulate?.includes(name) ?? false;
+    if (gradHiddenStates !== undefined) {
+      storeOutput(gradHiddenStates, result.gradHiddenStates, accumulates("gradHiddenStates"));
+    }
+    if (gradWeights !== undefined) {
+      storeOutput(gradWeights, result.gradWeights, accumulates("gradWeights"));
+    }
+    if (gradTables === undefined || groups === undefined) return;
 
-  const { downCoefficients, upCoefficients } = result;
-  const { hiddenStates, gradOutput } = params;
-  const ofDown = { hiddenSize, topK, groups, coefficients: downCoefficients, states: hiddenStates };
-  const ofUp = { hiddenSize, topK, groups, coefficients: upCoefficients, states: gradOutput };
-  const { layout, down, up } = gradTables;
-  if (layout === "compact") {
-    int32Data(gradTables.ids).set(groups.ids);
-    int32Data(gradTables.count)[0] = groups.ids.length;
-  }
-  if (down !== undefined) storeTableGradient(down, layout, ofDown, accumulates("gradTables"));
-  if (up !== undefined) storeTableGradient(up, layout, ofUp, accumulates("gradTables"));
+    const { downCoefficients, upCoefficients } = result;
+    const { hiddenStates, gradOutput } = params;
+    const ofDown = { hiddenSize, topK, groups, coefficients: downCoefficients, states: hiddenStates };
+    const ofUp = { hiddenSize, topK, groups, coefficients: upCoefficients, states: gradOutput };
+    const { layout, down, up } = gradTables;
+    if (layout === "compact") {
+      int32Data(gradTables.ids).set(groups.ids);
+      int32Data(gradTables.count)[0] = groups.ids.length;
+    }
+    if (down !== undefined) storeTableGradient(down, layout, ofDown, accumulates("gradTables"));
+    if (up !== undefined) storeTableGradient(up, layout, ofUp, accumulates("gradTables"));
+  };
 }
 
 /** Rows go to their place one by one: the gradient of a whole table never exists in float64. */
@@ -85,10 +89,9 @@ function storeTableGradient(
   });
 }
 
-function groupPairs(ids: Int32Array, numExperts: number, hiddenSize: number, scratch: Scratch): ExpertGroups {
-  // Six arrays of pairs at most, the digits of the sort, and the row that a sum is made in.
+/** Six arrays of pairs at most, the digits of the sort, and the row that a sum is made in. */
+function countGrouping(ids: Int32Array, hiddenSize: number, scratch: Scratch): void {
   scratch.count(6 * 4 * (ids.length + 1) + 8192 + 8 * hiddenSize);
-  return groupPairsByExpert(ids, numExperts);
 }
 
 function decodeParams(

@@ -3,32 +3,35 @@ import { batchNormEvaluationForward, type FloatArray, type MatmulShape, matmul }
 import { matmulBytes } from "../../oracle/matmul.js";
 import { decodeToFloat32, decodeToFloat64 } from "../decode.js";
 import { storeOutput } from "../encode.js";
-import type { OpContext } from "../op-context.js";
+import type { Computation, OpContext } from "../op-context.js";
 import type { Scratch } from "../scratch.js";
 import type { Storage } from "../storage.js";
 
-export function linear(call: LinearCall<Storage>, { scratch }: OpContext): void {
+export function linear(call: LinearCall<Storage>, { scratch }: OpContext): Computation {
   const { rows, inner, columns, transposeA, transposeB, inputNorm, outputNorm } = call;
   const shape: MatmulShape = { rows, inner, columns, transposeA, transposeB };
-  let a: FloatArray = decodeToFloat32(call.a, scratch);
-  if (inputNorm !== undefined) a = normalize(a, rows, inner, inputNorm, scratch);
+  const a = decodeToFloat32(call.a, scratch);
+  const normalizeInput = inputNorm && normalization(rows, inner, inputNorm, scratch);
   const b = decodeToFloat32(call.b, scratch);
   scratch.count(matmulBytes(shape));
-  let product = matmul(a, b, shape);
-  if (outputNorm !== undefined) product = normalize(product, rows, columns, outputNorm, scratch);
-  storeOutput(call.output, product, call.accumulate?.includes("output") ?? false);
+  const normalizeOutput = outputNorm && normalization(rows, columns, outputNorm, scratch);
+  return () => {
+    const product = matmul(normalizeInput?.(a) ?? a, b, shape);
+    const values = normalizeOutput?.(product) ?? product;
+    storeOutput(call.output, values, call.accumulate?.includes("output") ?? false);
+  };
 }
 
-function normalize(
-  input: FloatArray,
+function normalization(
   tokens: number,
   features: number,
   norm: NormStatistics<Storage>,
   scratch: Scratch,
-): Float64Array {
+): (input: FloatArray) => Float64Array {
   const mean = decodeToFloat64(norm.mean, scratch);
   const variance = decodeToFloat64(norm.variance, scratch);
   // The output and the reciprocal deviations.
   scratch.count(8 * (tokens * features + features));
-  return batchNormEvaluationForward({ tokens, features, epsilon: norm.epsilon, input, mean, variance });
+  const { epsilon } = norm;
+  return (input) => batchNormEvaluationForward({ tokens, features, epsilon, input, mean, variance });
 }

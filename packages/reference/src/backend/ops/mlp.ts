@@ -11,11 +11,11 @@ import {
 } from "../../oracle/mlp.js";
 import { decodeToFloat32 } from "../decode.js";
 import { addTo, encodeInto, storeOutput } from "../encode.js";
-import type { OpContext } from "../op-context.js";
+import type { Computation, OpContext } from "../op-context.js";
 import type { Scratch } from "../scratch.js";
 import type { Storage } from "../storage.js";
 
-export function mlpForward(call: MlpForwardCall<Storage>, { scratch }: OpContext): void {
+export function mlpForward(call: MlpForwardCall<Storage>, { scratch }: OpContext): Computation {
   const { tokens, hiddenSize, intermediateSize } = call;
   const params = decodeParams(call, scratch);
   const addend = call.addend && decodeToFloat32(call.addend, scratch);
@@ -23,12 +23,14 @@ export function mlpForward(call: MlpForwardCall<Storage>, { scratch }: OpContext
   scratch.count(2 * matmulBytes({ rows: tokens, inner: hiddenSize, columns: intermediateSize }));
   scratch.count(8 * tokens * intermediateSize);
   scratch.count(matmulBytes({ rows: tokens, inner: intermediateSize, columns: hiddenSize }));
-  const output = oracleForward(params);
-  if (addend !== undefined) addTo(output, 0, addend);
-  encodeInto(call.output, output);
+  return () => {
+    const output = oracleForward(params);
+    if (addend !== undefined) addTo(output, 0, addend);
+    encodeInto(call.output, output);
+  };
 }
 
-export function mlpBackward(call: MlpBackwardCall<Storage>, { scratch }: OpContext): void {
+export function mlpBackward(call: MlpBackwardCall<Storage>, { scratch }: OpContext): Computation {
   const { tokens, hiddenSize, intermediateSize } = call;
   const gradients = [
     {
@@ -53,19 +55,21 @@ export function mlpBackward(call: MlpBackwardCall<Storage>, { scratch }: OpConte
     },
   ] as const;
   const wanted = gradients.filter(({ name }) => call[name] !== undefined);
-  if (wanted.length === 0) return;
+  if (wanted.length === 0) return () => {};
 
   const params = { ...decodeParams(call, scratch), gradOutput: decodeToFloat32(call.gradOutput, scratch) };
   // gate, up and the gradient of the intermediate, then what is made of them.
   scratch.count(3 * matmulBytes({ rows: tokens, inner: hiddenSize, columns: intermediateSize }));
   scratch.count(3 * 8 * tokens * intermediateSize);
   for (const { bytes } of wanted) scratch.count(bytes);
-  const intermediates = mlpBackwardIntermediates(params);
-  // All are computed before one is stored: a call that fails leaves no output half done.
-  const results = wanted.map(({ name, compute }) => ({ name, values: compute(params, intermediates) }));
-  for (const { name, values } of results) {
-    storeOutput(call[name]!, values, call.accumulate?.includes(name) ?? false);
-  }
+  return () => {
+    const intermediates = mlpBackwardIntermediates(params);
+    // All are computed before one is stored: a call that fails leaves no output half done.
+    const results = wanted.map(({ name, compute }) => ({ name, values: compute(params, intermediates) }));
+    for (const { name, values } of results) {
+      storeOutput(call[name]!, values, call.accumulate?.includes(name) ?? false);
+    }
+  };
 }
 
 function decodeParams(
