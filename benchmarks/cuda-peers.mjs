@@ -7,28 +7,23 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuse, takeNumber } from "../tools/lib/command-line.mjs";
 import { runParts } from "../tools/lib/run-parts.mjs";
 import { writeJson } from "../tools/lib/write-json.mjs";
 import { about } from "./cuda/about.mjs";
 import { nameOf, sizes } from "./cuda/cases.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string" },
-    python: { type: "string", default: "python3" },
-    "flash-moe": { type: "string" },
-    "omni-moe": { type: "string" },
-    only: { type: "string", default: "" },
-    seconds: { type: "string", default: "1" },
-    origin: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  python: { type: "string", default: "python3" },
+  "flash-moe": { type: "string" },
+  "omni-moe": { type: "string" },
+  only: { type: "string", default: "" },
+  seconds: { type: "string", default: "1" },
+  origin: { type: "string" },
 });
-if (options.out === undefined) {
-  console.error("--out FOLDER is needed");
-  process.exit(2);
-}
-const out = options.out;
+const out = options.out ?? refuse("--out FOLDER is needed");
+takeNumber("--seconds", options.seconds, { fraction: true });
 
 /**
  * In the order of what a run that is cut short would lose. `silence`: seconds for one size, forward and backward each;

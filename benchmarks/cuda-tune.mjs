@@ -8,8 +8,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { cuda, deviceSizes } from "@flash-moe/backend-cuda";
+import { readCommandLine, refuse, takeNumber, takeOne } from "../tools/lib/command-line.mjs";
 import { runParts } from "../tools/lib/run-parts.mjs";
 import { serveParts } from "../tools/lib/serve-parts.mjs";
 import { writeJson } from "../tools/lib/write-json.mjs";
@@ -20,28 +20,25 @@ import { gatherRates, launchCosts } from "./cuda/tune-device.mjs";
 import { report as reportText } from "./cuda/tune-report.mjs";
 import { isHoppers, tuneCases } from "./cuda/tune-ways.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string" },
-    sizes: { type: "string", default: "all" },
-    only: { type: "string", default: "" },
-    samples: { type: "string", default: "7" },
-    device: { type: "string", default: "0" },
-    binary: { type: "string" },
-    origin: { type: "string" },
-    from: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  sizes: { type: "string", default: "all" },
+  only: { type: "string", default: "" },
+  samples: { type: "string", default: "7" },
+  device: { type: "string", default: "0" },
+  binary: { type: "string" },
+  origin: { type: "string" },
+  from: { type: "string" },
 });
-const cases = tuneCases[/** @type {keyof typeof tuneCases} */ (options.sizes)];
-if (options.out === undefined || cases === undefined) {
-  console.error(`--out FOLDER is needed; --sizes takes ${Object.keys(tuneCases).join(" or ")}`);
-  process.exit(2);
-}
-mkdirSync(options.out, { recursive: true });
-const file = join(options.out, "tune.json");
-const table = join(options.out, "tune.txt");
+const out = options.out ?? refuse("--out FOLDER is needed");
+const cases = takeOne("--sizes", options.sizes, tuneCases);
+const samples = takeNumber("--samples", options.samples);
+const device = takeNumber("--device", options.device, { from: 0 });
+mkdirSync(out, { recursive: true });
+const file = join(out, "tune.json");
+const table = join(out, "tune.txt");
 const tiny = options.sizes === "tiny";
-const open = (more = {}) => cuda.open({ device: Number(options.device), binary: options.binary, ...more });
+const open = (more = {}) => cuda.open({ device, binary: options.binary, ...more });
 
 // Twice through all: the ways by Hopper's instruction at the end.
 const steps = [false, true].flatMap((hoppers) =>
@@ -85,14 +82,7 @@ async function runFrom(first) {
     name,
     // What other rates would choose is known from the first time.
     run: async () =>
-      measureCase(
-        await openOnce(),
-        flush,
-        size,
-        ways,
-        Number(options.samples),
-        name === size.name ? rates : undefined,
-      ),
+      measureCase(await openOnce(), flush, size, ways, samples, name === size.name ? rates : undefined),
   }));
   await serveParts([device, ...parts], first, async () => backend?.dispose());
 }

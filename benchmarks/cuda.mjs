@@ -6,8 +6,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { cuda } from "@flash-moe/backend-cuda";
+import { readCommandLine, refuse, takeNumber, takeOne } from "../tools/lib/command-line.mjs";
 import { runParts } from "../tools/lib/run-parts.mjs";
 import { serveParts } from "../tools/lib/serve-parts.mjs";
 import { writeJson } from "../tools/lib/write-json.mjs";
@@ -17,25 +17,21 @@ import { measureCall, measureRates } from "./cuda/measure.mjs";
 import { writeOnce } from "./cuda/tensors.mjs";
 import { inputsOf, sharedName, workOf, writeResults } from "./cuda/work.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string" },
-    sizes: { type: "string", default: "all" },
-    only: { type: "string", default: "" },
-    seconds: { type: "string", default: "1" },
-    device: { type: "string", default: "0" },
-    binary: { type: "string" },
-    origin: { type: "string" },
-    from: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  sizes: { type: "string", default: "all" },
+  only: { type: "string", default: "" },
+  seconds: { type: "string", default: "1" },
+  device: { type: "string", default: "0" },
+  binary: { type: "string" },
+  origin: { type: "string" },
+  from: { type: "string" },
 });
-const all = sizes[/** @type {keyof typeof sizes} */ (options.sizes)];
-if (options.out === undefined || all === undefined) {
-  console.error(`--out FOLDER is needed; --sizes takes ${Object.keys(sizes).join(" or ")}`);
-  process.exit(2);
-}
+const out = options.out ?? refuse("--out FOLDER is needed");
+const all = takeOne("--sizes", options.sizes, sizes);
+const seconds = takeNumber("--seconds", options.seconds, { fraction: true });
+const device = takeNumber("--device", options.device, { from: 0 });
 const cases = all.filter((size) => nameOf(size).includes(options.only));
-const out = options.out;
 const folder = join(out, "tensors");
 mkdirSync(folder, { recursive: true });
 const tiny = options.sizes === "tiny";
@@ -103,7 +99,7 @@ async function runAll() {
 
 /** @template Result @param {(backend: import("@flash-moe/core").Backend) => Promise<Result>} use */
 async function withBackend(use) {
-  const backend = await cuda.open({ device: Number(options.device), binary: options.binary });
+  const backend = await cuda.open({ device, binary: options.binary });
   try {
     return await use(backend);
   } finally {
@@ -133,7 +129,7 @@ async function measure(backend, size, name) {
   /** @type {Record<string, object>} */
   const microseconds = {};
   for (const [call, enqueue] of Object.entries(work.calls)) {
-    microseconds[call] = await measureCall(backend, flush, enqueue, Number(options.seconds));
+    microseconds[call] = await measureCall(backend, flush, enqueue, seconds);
   }
   return {
     device: backend.device,

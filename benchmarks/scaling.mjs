@@ -5,8 +5,9 @@
 // largest tables at once, which costs a pass for each part, 1,000,000 is measured too, and the exponent is that of the
 // tables in one part. Prints a table and stores it, with the machine and the commit, in results/.
 import { mkdirSync, writeFileSync } from "node:fs";
-import { SeededRandom } from "@flash-moe/core";
+import { FlashMoeError, SeededRandom } from "@flash-moe/core";
 import { FlashMoE, openBackend } from "flash-moe";
+import { readCommandLine, refuse } from "../tools/lib/command-line.mjs";
 import { describeCommit, describeMachine } from "./machine.mjs";
 import { normals } from "./normals.mjs";
 import { printTable } from "./print-table.mjs";
@@ -20,9 +21,12 @@ const usedRows = 2048;
 const rounds = 21;
 const warmUpRounds = 3;
 
-const name = process.argv[2] ?? "reference";
+const { positionals } = readCommandLine(import.meta.url, {}, ["[backend]"]);
+const name = positionals[0] ?? "reference";
 if (name === "webgpu") useSoftwareDriverIfNoneIsNamed();
-const backend = await openBackend(name);
+const backend = await openBackend(name).catch((error) =>
+  refuse(FlashMoeError.is(error) ? error.message : String(error)),
+);
 const operandBytes = backend.capabilities.maxOperandBytes ?? Number.POSITIVE_INFINITY;
 const isSplit = (/** @type {number} */ experts) => 4 * hiddenSize * experts > operandBytes;
 const sides = isSplit(1024 ** 2) ? [64, 256, 1000, 1024] : [64, 256, 1024];

@@ -4,6 +4,7 @@
 // gradients; one thread, two, and two that are kept on a core each (Linux). Every library is in a process of its own;
 // medians over the rounds. `sizes` are their numbers, as in 0,2. Stores results/peers-wasm-node20.json, with the major
 // version of Node, whose engine counts.
+import { readCommandLine, takeNumber, takeSome } from "../tools/lib/command-line.mjs";
 import { ChildContender } from "./peers/child-contender.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { installPeers } from "./peers/install.mjs";
@@ -17,13 +18,14 @@ const allSizes = [
 ];
 const libraries = ["flash-moe wasm", "onnxruntime-node CPU", "onnxruntime-web wasm", "jax-js wasm"];
 
-const sizes = process.argv[2] ? process.argv[2].split(",").map((index) => allSizes[Number(index)]) : allSizes;
+const { positionals } = readCommandLine(import.meta.url, {}, ["[sizes]", "[rounds]"]);
+const sizes = takeSome("sizes", positionals[0], allSizes);
+const rounds = takeNumber("rounds", positionals[1] ?? "21");
 const settings = [
   { threads: 1 },
   { threads: 2 },
   ...(canPlaceThreads() ? [{ threads: 2, placed: true }] : []),
 ];
-const rounds = Number(process.argv[3] ?? 21);
 const versions = installPeers();
 
 const rows = [];

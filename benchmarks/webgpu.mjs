@@ -7,13 +7,13 @@
 // 0,2 for the first and the third. Stores results/peers-webgpu.json, size by size; what it says of others stays.
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { readCommandLine, takeNumber, takeSome } from "../tools/lib/command-line.mjs";
 import { describeCommit } from "./machine.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { flashMoeRunner } from "./peers/flash-moe.mjs";
 import { installPeers } from "./peers/install.mjs";
 import { jaxRunner } from "./peers/jax-js.mjs";
 import { LocalContender } from "./peers/local-contender.mjs";
-import { onnxruntimeRunner } from "./peers/onnxruntime.mjs";
 import { openContenders } from "./peers/page-contender.mjs";
 import { makeProblem } from "./peers/problem.mjs";
 import { printTable } from "./print-table.mjs";
@@ -28,10 +28,13 @@ const allSizes = [
 ];
 const ours = "flash-moe webgpu";
 
+const { positionals } = readCommandLine(import.meta.url, {}, ["[sizes]", "[rounds]"]);
+const sizes = takeSome("sizes", positionals[0], allSizes);
+const rounds = takeNumber("rounds", positionals[1] ?? "5");
 useSoftwareDriverIfNoneIsNamed();
-const sizes = process.argv[2] ? process.argv[2].split(",").map((index) => allSizes[Number(index)]) : allSizes;
-const rounds = Number(process.argv[3] ?? 5);
 const versions = installPeers();
+// It imports what has just been installed.
+const { onnxruntimeRunner } = await import("./peers/onnxruntime.mjs");
 const { gpu, passes } = startDawn();
 const { webgpu } = await import("@flash-moe/backend-webgpu");
 

@@ -18,21 +18,25 @@ import {
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { constants, gzipSync } from "node:zlib";
 
+import { readCommandLine, refuse } from "./lib/command-line.mjs";
+
 const root = fileURLToPath(new URL("..", import.meta.url));
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string", default: join(root, "build/gpu-bundle") },
-    "no-tar": { type: "boolean", default: false },
-    shim: { type: "boolean", default: false },
-    xz: { type: "boolean", default: false },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string", default: join(root, "build/gpu-bundle") },
+  "no-tar": { type: "boolean", default: false },
+  shim: { type: "boolean", default: false },
+  xz: { type: "boolean", default: false },
 });
 const out = options.out;
 const limit = 60e6;
 
+if (existsSync(out) && readdirSync(out).length > 0 && !existsSync(join(out, "run.sh"))) {
+  refuse(
+    `--out ${out} has other things in it, which would be removed; takes a new folder, or that of a bundle`,
+  );
+}
 rmSync(out, { recursive: true, force: true });
 const app = join(out, "app");
 mkdirSync(app, { recursive: true });

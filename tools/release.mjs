@@ -4,11 +4,13 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { readCommandLine } from "./lib/command-line.mjs";
 import { setUpOrExit } from "./lib/setup.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const binary = `${root}packages/backend-cuda/build/cuda/flash_moe_cuda.node`;
 
+readCommandLine(import.meta.url, {});
 if (!existsSync(binary)) {
   console.error("there is no binary of the CUDA backend to publish: pnpm build:cuda makes it");
   process.exit(1);

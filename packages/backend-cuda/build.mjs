@@ -9,13 +9,14 @@
 //                                     native/kernel-resources.txt is out of date; --update writes it
 //   --architectures 80,90             instead of all that nvcc knows
 //   --jobs N                          compilers at once
-import { parseArgs } from "node:util";
+import { readCommandLine, takeNumber, takeOne } from "../../tools/lib/command-line.mjs";
 import { build } from "./build-tools/build.mjs";
 import { checkResources } from "./build-tools/resources.mjs";
 import { BuildError } from "./build-tools/toolchain.mjs";
 
-const { values } = parseArgs({
-  options: {
+const { values } = readCommandLine(
+  import.meta.url,
+  {
     shim: { type: "boolean", default: false },
     sanitize: { type: "string" },
     drivers: { type: "boolean", default: false },
@@ -25,11 +26,15 @@ const { values } = parseArgs({
     jobs: { type: "string" },
     quiet: { type: "boolean", default: false },
   },
+  [],
   // `--sanitize` alone has no value.
-  args: process.argv
-    .slice(2)
-    .map((argument) => (argument === "--sanitize" ? "--sanitize=address" : argument)),
-});
+  process.argv.slice(2).map((argument) => (argument === "--sanitize" ? "--sanitize=address" : argument)),
+);
+if (values.sanitize !== undefined) takeOne("--sanitize", values.sanitize, { address: true, thread: true });
+const architectures = values.architectures
+  ?.split(",")
+  .map((one) => takeNumber("a number of --architectures", one));
+const jobs = values.jobs === undefined ? undefined : takeNumber("--jobs", values.jobs);
 
 try {
   const log = values.quiet ? () => {} : (line) => console.log(line);
@@ -37,8 +42,8 @@ try {
     target: values.shim ? "shim" : "cuda",
     sanitize: values.sanitize,
     drivers: values.drivers,
-    architectures: values.architectures?.split(",").map(Number),
-    jobs: values.jobs ? Number(values.jobs) : undefined,
+    architectures,
+    jobs,
     log,
   });
   for (const file of result.files) log(file);

@@ -3,21 +3,19 @@
 // them as runParts wants it.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readCommandLine } from "../lib/command-line.mjs";
 import { runParts } from "../lib/run-parts.mjs";
 import { serveParts } from "../lib/serve-parts.mjs";
 import { writeJson } from "../lib/write-json.mjs";
 import { clocks } from "./nvidia-smi.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string", default: "bench.json" },
-    command: { type: "string", default: "" },
-    backend: { type: "string", default: "cuda" },
-    seconds: { type: "string", default: "1" },
-    preset: { type: "string", multiple: true, default: [] },
-    from: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string", default: "bench.json" },
+  command: { type: "string", default: "" },
+  backend: { type: "string", default: "cuda" },
+  seconds: { type: "string", default: "1" },
+  preset: { type: "string", multiple: true, default: [] },
+  from: { type: "string" },
 });
 const isShim = Boolean(process.env.FLASH_MOE_BUNDLE_BINARY);
 if (options.from === undefined) await runAll();

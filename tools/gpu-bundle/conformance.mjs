@@ -5,39 +5,37 @@
 //
 // --from N instead of --out does the cases from there on, and tells of them as runParts wants it.
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { tune } from "@flash-moe/backend-cuda";
 import { FlashMoeError } from "@flash-moe/core";
 import { ConformanceSession } from "@flash-moe/reference/conformance";
+import { readCommandLine, takeNumber, takeOne } from "../lib/command-line.mjs";
 import { runParts } from "../lib/run-parts.mjs";
 import { isLoss, serveParts } from "../lib/serve-parts.mjs";
 import { writeJson } from "../lib/write-json.mjs";
 import { backends } from "./backends.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string" },
-    backend: { type: "string", default: "cuda" },
-    pattern: { type: "string", default: "" },
-    "case-seconds": { type: "string", default: "15" },
-    tune: { type: "string" },
-    from: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  backend: { type: "string", default: "cuda" },
+  pattern: { type: "string", default: "" },
+  "case-seconds": { type: "string", default: "15" },
+  tune: { type: "string" },
+  from: { type: "string" },
 });
-const caseSeconds = Number(options["case-seconds"]);
+const caseSeconds = takeNumber("--case-seconds", options["case-seconds"], { fraction: true });
+const chosen = takeOne("--backend", options.backend, backends);
 if (options.from === undefined) await runAll();
 else await runFrom(Number(options.from));
 
 function provider() {
-  const wanted = backends[options.backend];
   const { tune: way } = options;
-  if (way === undefined) return wanted;
+  if (way === undefined) return chosen;
   const open = async (/** @type {import("@flash-moe/core").OpenOptions} */ more) => {
-    const backend = await wanted.open(more);
+    const backend = await chosen.open(more);
     tune(backend, way);
     return backend;
   };
-  return { ...wanted, open };
+  return { ...chosen, open };
 }
 
 /** @param {number} first */

@@ -3,21 +3,21 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { encodeSafetensors, FlashMoE, hostEntry, openBackend, openSafetensors } from "flash-moe";
+import { readCommandLine, refuse } from "../lib/command-line.mjs";
 import { runParts } from "../lib/run-parts.mjs";
 import { isLoss, serveParts, told } from "../lib/serve-parts.mjs";
 import { writeJson } from "../lib/write-json.mjs";
 import provider from "./cuda-provider.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    out: { type: "string" },
-    backend: { type: "string" },
-    folder: { type: "string", multiple: true, default: [] },
-    from: { type: "string" },
-  },
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  backend: { type: "string" },
+  folder: { type: "string", multiple: true, default: [] },
+  from: { type: "string" },
 });
+
+const backendName = options.backend ?? refuse("--backend NAME is needed");
 
 /**
  * Largest difference by the largest value. The output is rounded to the storage dtype once; an MLP on tensor cores
@@ -42,7 +42,7 @@ else await runFrom(Number(options.from));
 
 /** @param {number} first */
 async function runFrom(first) {
-  const backend = options.backend === "cuda" ? await provider.open() : await openBackend(options.backend);
+  const backend = backendName === "cuda" ? await provider.open() : await openBackend(backendName);
   const files = options.folder.flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => name.startsWith("layer-"))

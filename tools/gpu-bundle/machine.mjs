@@ -2,12 +2,14 @@
 import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { probeBackends } from "flash-moe";
+import { readCommandLine } from "../lib/command-line.mjs";
 import provider from "./cuda-provider.mjs";
 import { clocks } from "./nvidia-smi.mjs";
 
+const [origin] = readCommandLine(import.meta.url, {}, ["ORIGIN"]).positionals;
 const backends = await probeBackends();
 const result = {
-  ...JSON.parse(readFileSync(process.argv[2], "utf8")),
+  ...JSON.parse(readFileSync(origin, "utf8")),
   cuda: await provider.probe(),
   backends,
   gpus: clocks(),

@@ -3,14 +3,17 @@
 // there on, and tells of them as runParts wants it.
 import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { FlashMoE } from "flash-moe";
+import { readCommandLine } from "../lib/command-line.mjs";
 import { runParts } from "../lib/run-parts.mjs";
 import { serveParts } from "../lib/serve-parts.mjs";
 import { writeJson } from "../lib/write-json.mjs";
 import provider from "./cuda-provider.mjs";
 
-const { values: options } = parseArgs({ options: { out: { type: "string" }, from: { type: "string" } } });
+const { values: options } = readCommandLine(import.meta.url, {
+  out: { type: "string" },
+  from: { type: "string" },
+});
 const runs = 4;
 const isShim = Boolean(process.env.FLASH_MOE_BUNDLE_BINARY);
 const sizes = isShim

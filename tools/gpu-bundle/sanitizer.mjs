@@ -4,14 +4,17 @@
 // it takes to tell of it. FILE is written after each.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { readCommandLine, takeNumber } from "../lib/command-line.mjs";
 import { writeJson } from "../lib/write-json.mjs";
 
-const [tool, seconds, out] = process.argv.slice(2);
+const { positionals } = readCommandLine(import.meta.url, {}, ["TOOL", "SECONDS", "FILE"]);
+const [tool, , out] = positionals;
+const seconds = takeNumber("SECONDS", positionals[1], { from: 0 });
 const cases =
   "^traits/.*/(inputs-unchanged|zero-tokens)$|/(awkward|duplicates|one-token)(/|$)|^buffers/copy$";
 const results = {};
 for (const check of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
-  const limit = Math.max(1, Math.floor((0.9 * Number(seconds)) / 4));
+  const limit = Math.max(1, Math.floor((0.9 * seconds) / 4));
   // With what the tool starts, which would go on beside the next one.
   const run = spawnSync(
     "timeout",

@@ -1,9 +1,15 @@
 // What became of every stage: node summary.mjs RESULTS ORIGIN GPU [--require-gpu]
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readCommandLine } from "../lib/command-line.mjs";
 import { clocks } from "./nvidia-smi.mjs";
 
-const [results, origin, gpu, requireGpu] = process.argv.slice(2);
+const { values, positionals } = readCommandLine(
+  import.meta.url,
+  { "require-gpu": { type: "boolean", default: false } },
+  ["RESULTS", "ORIGIN", "GPU"],
+);
+const [results, origin, gpu] = positionals;
 const stages = readFileSync(join(results, "stages.txt"), "utf8")
   .split("\n")
   .filter((line) => line !== "")
@@ -27,4 +33,4 @@ const counts = ["passed", "failed", "skipped"].map((status) => {
   return `${status} ${named.length}${named.length > 0 ? ` (${named.join(", ")})` : ""}`;
 });
 console.log(`${counts.join(", ")}; everything is in ${results}`);
-process.exitCode = failed.length > 0 || (requireGpu !== undefined && gpu === "") ? 1 : 0;
+process.exitCode = failed.length > 0 || (values["require-gpu"] && gpu === "") ? 1 : 0;

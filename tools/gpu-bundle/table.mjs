@@ -3,8 +3,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { forwardFloor } from "../../benchmarks/cuda/cases.mjs";
+import { readCommandLine } from "../lib/command-line.mjs";
 
-const [results] = process.argv.slice(2);
+const [results] = readCommandLine(import.meta.url, {}, ["RESULTS"]).positionals;
 /** Others are measured once, beside ours as it is. */
 let latestPeers;
 for (const folder of [results, join(results, "with-peers"), join(results, "wgmma")]) {

@@ -1,8 +1,10 @@
 // Writes src/kernels.generated.ts from src/kernels/*.wgsl, without their comments, which would be a fifth of what a page
-// loads. With --check it only says whether the file is up to date.
+// loads: pnpm --filter @flash-moe/backend-webgpu kernels. With --check it only says whether the file is up to date.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { readCommandLine } from "../../../tools/lib/command-line.mjs";
 
+const { values: options } = readCommandLine(import.meta.url, { check: { type: "boolean", default: false } });
 const source = fileURLToPath(new URL("../src/", import.meta.url));
 const target = `${source}kernels.generated.ts`;
 
@@ -38,7 +40,7 @@ ${record(`${source}kernels/shared/`)}
 };
 `;
 
-if (process.argv.includes("--check")) {
+if (options.check) {
   if (readFileSync(target, "utf8") !== text) {
     console.error("kernels.generated.ts is not what src/kernels/ says; run node tools/embed-kernels.mjs");
     process.exitCode = 1;
