@@ -1,6 +1,6 @@
-import { bytesPerElement, dtypes } from "@flash-moe/core";
+import { bytesPerElement, dtypes, FlashMoeError } from "@flash-moe/core";
 import { type ConformanceCase, needs } from "../case.js";
-import { check, checkEqual, checkSameBits, checkThrows } from "../failure.js";
+import { ConformanceFailure, check, checkEqual, checkSameBits, checkThrows } from "../failure.js";
 import { runOp, samples } from "../samples.js";
 
 /** Bytes are counted, and what cannot fit is refused. */
@@ -69,6 +69,35 @@ export const memoryCases: readonly ConformanceCase[] = [
       for (let n = 0; n < 3; n++) {
         const scratch = await runAll();
         check(scratch <= settled, `scratchBytes went from ${settled} to ${scratch} with the same calls`);
+      }
+    },
+  },
+  {
+    // The bytes that core counts go down by themselves: what the device has must come back too.
+    id: "memory/freed-is-used-again",
+    needs: () => true,
+    async run(context) {
+      const { backend } = await context.fresh();
+      const { limitBytes } = backend.memory();
+      // More than there is: than the limit, than 32 bits can address, and than any GPU has if that is unknown.
+      const total = Math.max(2 * (limitBytes ?? 2 ** 37), 2 ** 33);
+      const bytes = Math.min(
+        2 ** 26,
+        backend.capabilities.maxBufferBytes,
+        Math.floor((limitBytes ?? total) / 4),
+      );
+      const length = Math.floor(bytes / 4);
+      const count = Math.min(Math.ceil(total / bytes), 20_000);
+      for (let n = 0; n < count; n++) {
+        try {
+          // Never written to: then it costs next to nothing.
+          backend.alloc("f32", length, { zeroed: false }).dispose();
+          if (n % 16 === 15) await backend.sync();
+        } catch (error) {
+          if (!FlashMoeError.is(error) || error.code !== "OUT_OF_MEMORY") throw error;
+          const what = `after ${n} buffers of ${4 * length} bytes, each disposed of before the next`;
+          throw new ConformanceFailure(`out of memory ${what}: ${error.message}`, { cause: error });
+        }
       }
     },
   },

@@ -52,6 +52,12 @@ export const deviceFaults: readonly Fault[] = [
     found: ["memory/scratch-does-not-grow"],
   },
   {
+    name: "free keeps memory",
+    change: () => ({ free() {} }),
+    cases: /^memory\//,
+    found: ["memory/freed-is-used-again"],
+  },
+  {
     name: "sums in another order at every second call",
     change: (correct, tools) => {
       let calls = 0;
