@@ -9,6 +9,7 @@
 //                                     native/kernel-resources.txt is out of date; --update writes it
 //   --architectures 80,90             instead of all that nvcc knows
 //   --jobs N                          compilers at once
+// @boundaries-ignore it runs in a clone alone
 import { readCommandLine, takeNumber, takeOne } from "../../tools/lib/command-line.mjs";
 import { build } from "./build-tools/build.mjs";
 import { checkResources } from "./build-tools/resources.mjs";

@@ -2,6 +2,7 @@
 // loads: pnpm --filter @flash-moe/backend-webgpu kernels. With --check it only says whether the file is up to date.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+// @boundaries-ignore it runs in a clone alone
 import { readCommandLine } from "../../../tools/lib/command-line.mjs";
 
 const { values: options } = readCommandLine(import.meta.url, { check: { type: "boolean", default: false } });

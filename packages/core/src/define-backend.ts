@@ -137,8 +137,9 @@ export class DefinedBackend<H> implements Backend {
     checkHostArray(data, target.dtype);
     checkRange("write", target, offset, data.length);
     if (data.length === 0) return;
-    // What waits must not change meanwhile.
-    const values = this.#held === undefined ? data : data.slice();
+    // What waits must not change meanwhile; and memory that is shared is more than some devices take.
+    const isOwn = data.buffer instanceof ArrayBuffer;
+    const values = this.#held === undefined && isOwn ? data : data.slice();
     this.#submit("write", () => this.#implementation.write(handle, values, offset));
   }
 
@@ -174,7 +175,7 @@ export class DefinedBackend<H> implements Backend {
   ): Tensor<Type> {
     this.#assertUsable();
     const count = elementCount(shape);
-    if (typeof values !== "object" || values === null) {
+    if (typeof values !== "object" || values === null || isOfBigInts(values)) {
       throw new FlashMoeError("INVALID_ARGUMENT", `values is ${describe(values)}; takes an array of numbers`);
     }
     if (values.length !== count) {
@@ -463,6 +464,11 @@ export class DefinedBackend<H> implements Backend {
       throw new FlashMoeError("DISPOSED", `backend ${this.name} has been disposed`);
     if (this.#loss !== undefined) throw this.#lossError(this.#loss);
   }
+}
+
+/** Ids of 64 bits, say: they are no numbers. */
+function isOfBigInts(values: object): boolean {
+  return values instanceof BigInt64Array || values instanceof BigUint64Array;
 }
 
 function isHostArray(values: ArrayLike<number>, dtype: DType): boolean {

@@ -1,5 +1,6 @@
 import type { AbortSignalLike } from "./abort.js";
 import type { Backend } from "./backend.js";
+import { expectBackend } from "./backend-functions.js";
 import { bytesPerElement, type DType } from "./dtype.js";
 import { bufferOf } from "./expect-tensor.js";
 import { Tensor } from "./tensor.js";
@@ -9,7 +10,7 @@ const pieceBytes = 64 * 1024 * 1024;
 
 /**
  * A copy of `tensor` on another backend (or the same), bit for bit, piece by piece through host memory.
- * `signal` rejects with its reason between pieces; the target is then freed.
+ * `signal` rejects with its reason between pieces; the target is then freed. INVALID_ARGUMENT if `target` is no backend.
  */
 export async function transfer<Type extends DType>(
   tensor: Tensor<Type>,
@@ -18,6 +19,7 @@ export async function transfer<Type extends DType>(
 ): Promise<Tensor<Type>> {
   options.signal?.throwIfAborted();
   const buffer = bufferOf("tensor", tensor);
+  expectBackend(target);
   const { backend, dtype } = tensor;
   const copy = target.alloc(dtype, buffer.length, { label: buffer.label, zeroed: false });
   try {

@@ -120,3 +120,8 @@ it("says what the target cannot take", async () => {
   lost.runtime.lose({ reason: "unknown", message: "unplugged" });
   await expectReject(transfer(tensor, lost.backend), "DEVICE_LOST");
 });
+
+it("goes to a backend", async () => {
+  const tensor = fake().backend.upload([1], [1]);
+  await expectReject(transfer(tensor, undefined as never), "INVALID_ARGUMENT", "backend is undefined");
+});

@@ -1,4 +1,4 @@
-import { type DType, dtypes, FlashMoeError } from "@flash-moe/core";
+import { type DType, dtypes, FlashMoeError, type TypedArray } from "@flash-moe/core";
 import { describe, expect, it } from "vitest";
 import { expectReject, expectThrow } from "../helpers/expect-error.js";
 import { fake, fakeCapabilities } from "../helpers/fake-backend.js";
@@ -250,6 +250,27 @@ describe("upload and zeros", () => {
     expect([...(await tensor.read())]).toEqual([1, 2]);
   });
 
+  it.each(dtypes)("hand %s that lies in shared memory over in memory of its own", async (dtype) => {
+    const handed: unknown[] = [];
+    const { backend } = fake({
+      override: {
+        write: (handle, data, offset) => {
+          handed.push(data.buffer.constructor);
+          handle.data.set(data, offset);
+        },
+      },
+    });
+    const memory = new SharedArrayBuffer(32);
+    const views = { f32: Float32Array, i32: Int32Array, f16: Uint16Array, bf16: Uint16Array };
+    const values = Reflect.construct(views[dtype], [memory, 8, 3]) as TypedArray;
+    values.set([7, 8, 9]);
+    const tensor = backend.upload(values, [3], dtype);
+    expect([...(await tensor.readRaw())]).toEqual([7, 8, 9]);
+    backend.write(tensor.buffer, values.subarray(1), 0);
+    expect([...(await tensor.readRaw())]).toEqual([8, 9, 9]);
+    expect(handed).toEqual([ArrayBuffer, ArrayBuffer]);
+  });
+
   it("refuse values that do not fit, and leave nothing allocated", () => {
     const { backend } = fake();
     expectThrow(
@@ -260,6 +281,8 @@ describe("upload and zeros", () => {
     expectThrow(() => backend.upload([1, 2], [-2]), "INVALID_ARGUMENT", "shape [-2]");
     expectThrow(() => backend.upload(null as never, [2]), "INVALID_ARGUMENT", "values is null");
     expectThrow(() => backend.upload([1], 1 as never), "INVALID_ARGUMENT", "shape is 1");
+    const wide = BigInt64Array.of(1n) as never;
+    expectThrow(() => backend.upload(wide, [1], "i32"), "INVALID_ARGUMENT", "values is BigInt64Array");
     expectThrow(() => backend.upload([1.5], [1], "i32"), "INVALID_ARGUMENT", "values[0] is 1.5");
     expectThrow(
       () => backend.upload(Uint16Array.of(1), [1]),

@@ -84,6 +84,17 @@ export function batchesTrackedNames(family: CheckpointFamily, norm: RouterNorm):
   return modules.map((module) => `${module}.num_batches_tracked`);
 }
 
+/** What stands before the names of a layer: as it was given, with the dot at its end. INVALID_ARGUMENT unless it is text. */
+export function withLastDot(prefix: string): string {
+  if (typeof prefix !== "string") {
+    throw new FlashMoeError(
+      "INVALID_ARGUMENT",
+      `prefix is ${String(prefix)}; takes text, as "model.layers.3.mlp."`,
+    );
+  }
+  return prefix === "" || prefix.endsWith(".") ? prefix : `${prefix}.`;
+}
+
 /** A tensor of a checkpoint, and which rows of the layer's tensor it is (of a vector: which elements). */
 export interface CheckpointTensor {
   readonly name: string;

@@ -17,6 +17,7 @@ import {
   layerTensorNames,
   layerTensorShape,
   toCheckpointTensors,
+  withLastDot,
 } from "./layout.js";
 import { resolveConfig, resolveNorm } from "./resolve-config.js";
 
@@ -72,8 +73,7 @@ export async function readLayerCheckpoint(
     if (file !== source) await file.close();
   };
   try {
-    const given = options.prefix ?? "";
-    const prefix = given === "" || given.endsWith(".") ? given : `${given}.`;
+    const prefix = withLastDot(options.prefix ?? "");
     const stated = await stateConfig(file, source, options.config);
     const checkpoint = await describe(file, prefix, stated, options);
     return { ...checkpoint, close, [Symbol.asyncDispose]: close };

@@ -14,6 +14,7 @@ import {
   layerTensorNames,
   layerTensorShape,
   toCheckpointTensors,
+  withLastDot,
 } from "./layout.js";
 
 /** What a layer's checkpoint holds. */
@@ -27,7 +28,7 @@ export interface LayerContents {
   readonly family?: CheckpointFamily;
   /** What to round the weights to; by default each one's own dtype. Statistics are always f32. */
   readonly dtype?: FloatDType;
-  /** What stands before the names, as "model.layers.3.mlp.". */
+  /** What stands before the names, as "model.layers.3.mlp."; a missing last dot is added. */
   readonly prefix?: string;
 }
 
@@ -63,7 +64,8 @@ export async function encodeLayerCheckpoint(
 
 /** A layer's tensors as entries of a file, for a file of several layers. INVALID_ARGUMENT as above. */
 export function layerEntries(contents: LayerContents): SafetensorsEntry[] {
-  const { config, tensors, batchesTracked, dtype, prefix = "" } = contents;
+  const { config, tensors, batchesTracked, dtype } = contents;
+  const prefix = withLastDot(contents.prefix ?? "");
   const family = checkFamily(contents);
   if (!gridFits(config.keysX, config.keysY, config.numExperts)) {
     throw new FlashMoeError(

@@ -1,5 +1,6 @@
 import {
   type Backend,
+  expectBackend,
   FlashMoeError,
   type FloatDType,
   type LongJobOptions,
@@ -118,6 +119,7 @@ export class FlashMoE extends Module {
     backend: Backend,
     dtype: FloatDType = checkpoint.dtype,
   ): Promise<FlashMoE> {
+    expectBackend(backend);
     const { config, batchesTracked } = checkpoint;
     const scope = new Scope();
     const upload = async (name: LayerTensorName): Promise<Tensor> =>

@@ -28,10 +28,12 @@ export type ByteSourceLike = string | BlobLike | Uint8Array | ArrayBuffer | Byte
 /** IO_FAILED for a file that cannot be opened, INVALID_ARGUMENT for anything that is no source. */
 export async function openByteSource(from: ByteSourceLike): Promise<ByteSource> {
   if (typeof from === "string") return openFile(from);
-  if (from instanceof Uint8Array) return memorySource(from);
-  if (from instanceof ArrayBuffer) return memorySource(new Uint8Array(from));
+  if (from instanceof Uint8Array) return exactSource(memorySource(from));
+  if (from instanceof ArrayBuffer) return exactSource(memorySource(new Uint8Array(from)));
   if (typeof from === "object" && from !== null) {
-    if ("read" in from && typeof from.read === "function" && typeof from.close === "function") return from;
+    if ("read" in from && typeof from.read === "function" && typeof from.close === "function") {
+      return exactSource(from);
+    }
     if ("slice" in from && typeof from.slice === "function" && typeof from.size === "number") {
       return blobSource(from);
     }
@@ -80,11 +82,37 @@ async function openFile(path: string): Promise<ByteSource> {
   };
 }
 
-function memorySource(bytes: Uint8Array): ByteSource {
+/** A source of somebody else's, or whose memory is: what it gives is looked at. */
+function exactSource(source: ByteSource): ByteSource {
+  const { name, size } = source;
+  if (!Number.isSafeInteger(size) || size < 0) {
+    throw new FlashMoeError("INVALID_ARGUMENT", `size of source is ${String(size)}; takes a number of bytes`);
+  }
   return {
-    name: "(bytes in memory)",
+    name,
+    size,
+    async read(offset, length) {
+      const bytes: unknown = await source.read(offset, length);
+      if (bytes instanceof Uint8Array && bytes.length === length) return bytes;
+      const found = bytes instanceof Uint8Array ? `${bytes.length} bytes` : `a value that is no Uint8Array`;
+      throw ioError("read", name, `the source gave ${found} instead of ${length} bytes`);
+    },
+    close: () => source.close(),
+  };
+}
+
+function memorySource(bytes: Uint8Array): ByteSource {
+  const name = "(bytes in memory)";
+  return {
+    name,
     size: bytes.length,
-    read: async (offset, length) => bytes.subarray(offset, offset + length),
+    async read(offset, length) {
+      try {
+        return bytes.subarray(offset, offset + length);
+      } catch (cause) {
+        throw ioError("read", name, cause); // the memory is somebody else's by now
+      }
+    },
     close: async () => {},
   };
 }

@@ -52,3 +52,25 @@ it("a layer that does not fit leaves nothing on the device", async () => {
   expect(cramped.memory().liveBytes).toBe(0);
   await cramped.dispose();
 });
+
+it("comes back by the prefix that it was saved with, with its last dot or without", async () => {
+  const layer = await FlashMoE.create(backend, options);
+  const path = join(folder, "layer.safetensors");
+  for (const saved of ["mlp", "mlp."]) {
+    await layer.save(path, { prefix: saved });
+    for (const prefix of ["mlp", "mlp."]) (await FlashMoE.load(path, { backend, prefix })).dispose();
+  }
+  const prefix = 5 as never;
+  await expect(layer.save(path, { prefix })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(FlashMoE.load(path, { backend, prefix })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+});
+
+it("loads onto a backend", async () => {
+  const layer = await FlashMoE.create(backend, options);
+  const path = join(folder, "layer.safetensors");
+  await layer.save(path);
+  await expect(FlashMoE.load(path, {} as never)).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringContaining("backend is undefined"),
+  });
+});

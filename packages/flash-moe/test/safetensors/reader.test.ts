@@ -50,6 +50,33 @@ describe("sources", () => {
     });
   }
 
+  const whole = { name: "mine", size: bytes.length, close: async () => {} };
+  const part = async (offset: number, length: number) => bytes.subarray(offset, offset + length);
+  test("one of one's own", async () => {
+    await using file = await openSafetensors({ ...whole, read: part });
+    expect([...(await file.readBytes("a", 2, 3))]).toEqual([2, 3, 4]);
+  });
+  test.each([
+    ["less", (offset: number, length: number) => part(offset, length - 1)],
+    ["more", (offset: number, length: number) => part(offset, length + 1)],
+    ["no bytes", async () => "bytes" as never],
+  ])("one of one's own that gives %s", async (_, source) => {
+    let given = 0;
+    const read = (offset: number, length: number) => (++given > 2 ? source : part)(offset, length);
+    await using file = await openSafetensors({ ...whole, read });
+    await expectError(file.readBytes("a"), "IO_FAILED", "cannot read mine: the source gave");
+  });
+  test("one of one's own without a size", async () => {
+    const source = { ...whole, size: Number.NaN, read: part };
+    await expectError(openSafetensors(source), "INVALID_ARGUMENT", "size of source is NaN");
+  });
+  test("memory that is taken away meanwhile", async () => {
+    const lent = bytes.slice();
+    await using file = await openSafetensors(lent);
+    structuredClone(lent.buffer, { transfer: [lent.buffer] });
+    await expectError(file.readBytes("a"), "IO_FAILED", "cannot read (bytes in memory)");
+  });
+
   for (const source of [undefined, null, 7, {}, [1]]) {
     test(`not ${JSON.stringify(source)}`, async () => {
       await expectError(openSafetensors(source as never), "INVALID_ARGUMENT", "source");
