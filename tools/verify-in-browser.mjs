@@ -6,8 +6,8 @@
 // may have no threads, as where a server does not send the two headers. The exit code is 1 unless all passed.
 import { spawn } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { isolationHeaders, servePage } from "./chromium/serve-page.mjs";
+import { readCommandLine, refuse } from "./lib/command-line.mjs";
 
 const backends = ["wasm", "webgpu", "reference"];
 
@@ -38,29 +38,20 @@ process.once("SIGTERM", () => end(143));
 end(tell(await finished));
 
 function readOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        backend: { type: "string", default: "wasm" },
-        threads: { type: "string" },
-        "no-isolation": { type: "boolean", default: false },
-        only: { type: "string", default: "" },
-        open: { type: "string" },
-        json: { type: "boolean", default: false },
-      },
-    });
-    const { backend, threads } = values;
-    if (!backends.includes(backend)) {
-      throw new Error(`--backend ${backend}: one of ${backends.join(", ")} is expected`);
-    }
-    if (threads !== undefined && (backend !== "wasm" || !/^[1-9]\d?$/.test(threads))) {
-      throw new Error(`--threads ${threads}: a number from 1 on is expected, and the backend wasm`);
-    }
-    return values;
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    process.exit(2);
+  const { values } = readCommandLine(import.meta.url, {
+    backend: { type: "string", default: "wasm" },
+    threads: { type: "string" },
+    "no-isolation": { type: "boolean", default: false },
+    only: { type: "string", default: "" },
+    open: { type: "string" },
+    json: { type: "boolean", default: false },
+  });
+  const { backend, threads } = values;
+  if (!backends.includes(backend)) refuse(`--backend is ${backend}; takes one of ${backends.join(", ")}`);
+  if (threads !== undefined && (backend !== "wasm" || !/^[1-9]\d?$/.test(threads))) {
+    refuse(`--threads is ${threads}; takes a number from 1 to 99, with the backend wasm`);
   }
+  return values;
 }
 
 /** What runs in the browser. It says how far it is to whoever looks at it, and everything to this script. */

@@ -35,6 +35,11 @@ const scripts: [script: string, wrong: readonly string[], says: RegExp][] = [
   ],
   ["benchmarks/cuda-tune.mjs", ["--out", "x", "--samples", "0"], /^cuda-tune.mjs: --samples is 0; takes/],
   ["benchmarks/cuda-peers.mjs", ["--outt", "x"], /^cuda-peers.mjs: Unknown option '--outt'/],
+  [
+    "tools/verify-in-browser.mjs",
+    ["--backend", "tpu"],
+    /^verify-in-browser.mjs: --backend is tpu; takes one/,
+  ],
   ["tools/gpu-bundle.mjs", ["now"], /^gpu-bundle.mjs: Unexpected argument 'now'/],
   ["tools/gpu-bundle/bench.mjs", ["--seconds"], /^bench.mjs: Option '--seconds <value>' argument missing/],
   [

@@ -74,8 +74,8 @@ it("fails where the browser does not come up", async () => {
 });
 
 it.each([
-  { args: ["--backend", "cpu"], message: "--backend cpu: one of wasm, webgpu, reference is expected" },
-  { args: ["--threads", "0"], message: "--threads 0: a number from 1 on is expected" },
+  { args: ["--backend", "cpu"], message: "--backend is cpu; takes one of wasm, webgpu, reference" },
+  { args: ["--threads", "0"], message: "--threads is 0; takes a number from 1 to 99" },
   { args: ["--backends", "wasm"], message: "--backends" },
 ])("refuses $args", async ({ args, message }) => {
   const { out, err, code } = await verify(args);
