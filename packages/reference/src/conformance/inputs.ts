@@ -48,6 +48,15 @@ export class Inputs {
     );
   }
 
+  /** Rows of normal numbers: the first times 0, then times 1, 10, 100, ... up to 1e15. */
+  everyScale(length: number, dtype: FloatDType = "f32", rowLength = 1): HostFloats {
+    const scaleOf = (row: number): number => (row === 0 ? 0 : 10 ** Math.min(row - 1, 15));
+    return hostFloats(
+      this.#fill(length, (n) => scaleOf(Math.floor(n / rowLength)) * this.random.normal()),
+      dtype,
+    );
+  }
+
   /** Positive numbers, as second moments are. */
   positive(length: number, scale = 1): HostFloats {
     return hostFloats(this.#fill(length, () => scale * (0.1 + this.random.normal() ** 2)));

@@ -81,9 +81,9 @@ export function activationError(x: number, value: number, error: number): number
   return 1.13 * error + u * ((16 + 4 * Math.abs(x)) * Math.abs(value) + 8 * Math.abs(x));
 }
 
-/** Error of act'(x): no second derivative exceeds 1.2, but the slope of relu jumps at 0. */
+/** Error of act'(x): no second derivative exceeds 1.2, but the slope of relu jumps at 0, unless x is 0 exactly. */
 export function slopeError(activation: Activation, x: number, error: number): number {
-  if (activation === "relu") return Math.abs(x) <= error ? 1 : 0;
+  if (activation === "relu") return error > 0 && Math.abs(x) <= error ? 1 : 0;
   return 1.2 * error + u * (16 + 16 * Math.abs(x));
 }
 

@@ -300,14 +300,18 @@ export const bufferCases: readonly ConformanceCase[] = [
       const b = context.alloc("f32", size * size);
       backend.write(b, identity);
       const output = context.output("f32", size * size);
-      const data = inputs.normal(size * size).raw;
-      const a = backend.alloc("f32", size * size);
-      backend.write(a, data);
-      backend.ops.linear({ rows: size, inner: size, columns: size, a, b, output });
-      a.dispose();
-      // What takes the memory's place must not be seen by work submitted before.
-      backend.write(context.alloc("f32", size * size), inputs.normal(size * size).raw);
-      checkSameBits("the product with the identity", await context.raw(output), data);
+      // Without a wait a write, too, is yet to be done when the buffer goes; with one, the op alone.
+      for (const waits of [false, true]) {
+        const data = inputs.normal(size * size).raw;
+        const a = backend.alloc("f32", size * size);
+        backend.write(a, data);
+        if (waits) await backend.sync();
+        backend.ops.linear({ rows: size, inner: size, columns: size, a, b, output });
+        a.dispose();
+        // What takes the memory's place must not be seen by work submitted before.
+        backend.write(context.alloc("f32", size * size), inputs.normal(size * size).raw);
+        checkSameBits("the product with the identity", await context.raw(output), data);
+      }
     },
   },
   {

@@ -20,7 +20,8 @@ export interface ExpertsVariant {
    * experts. Default distinct.
    */
   readonly ids?: "distinct" | "drawn" | "twin" | "hot" | "only" | "outside";
-  readonly numbers?: "normal" | "outliers";
+  /** "every-scale": of the hidden states, token by token. Default normal. */
+  readonly numbers?: "normal" | "outliers" | "every-scale";
   /** The last two rows of both tables are not finite, and in no token's list. */
   readonly notFinite?: true;
 }
@@ -55,6 +56,18 @@ export const expertsVariants: readonly ExpertsVariant[] = [
       numExperts: 50,
       topK: 9,
       activation,
+    }),
+  ),
+  // What an activation is at exactly 0, and where its exponentials and powers overflow.
+  ...activations.map(
+    (activation): ExpertsVariant => ({
+      name: `f32/${activation}-every-scale`,
+      tokens: 19,
+      hiddenSize: 35,
+      numExperts: 50,
+      topK: 9,
+      activation,
+      numbers: "every-scale",
     }),
   ),
   ...floatDTypes
@@ -107,8 +120,11 @@ export interface ExpertsHost {
 
 export function makeExperts(inputs: Inputs, variant: ExpertsVariant): ExpertsHost {
   const { tokens, hiddenSize, numExperts, topK, dtype = "f32", activation = "silu" } = variant;
-  const kind = variant.numbers ?? "normal";
-  const hiddenStates = inputs[kind](tokens * hiddenSize, dtype);
+  const kind = variant.numbers === "outliers" ? "outliers" : "normal";
+  const hiddenStates =
+    variant.numbers === "every-scale"
+      ? inputs.everyScale(tokens * hiddenSize, dtype, hiddenSize)
+      : inputs[kind](tokens * hiddenSize, dtype);
   // So that x . down is of order one, where activations bend.
   const table = (rows: HostFloats) => (variant.notFinite ? spoilLastRows(rows, hiddenSize) : rows);
   const down = table(inputs.normal(numExperts * hiddenSize, dtype, 1 / Math.sqrt(hiddenSize)));

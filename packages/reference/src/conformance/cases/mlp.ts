@@ -21,7 +21,8 @@ interface MlpVariant {
   readonly dtype?: FloatDType;
   /** Default silu. */
   readonly activation?: Activation;
-  readonly numbers?: "normal" | "outliers";
+  /** Of the hidden states; "every-scale": token by token. Default normal. */
+  readonly numbers?: "normal" | "outliers" | "every-scale";
 }
 
 interface ForwardVariant extends MlpVariant {
@@ -50,6 +51,15 @@ const variants: readonly MlpVariant[] = [
   { name: "f32/many-tokens", tokens: 517, hiddenSize: 9, intermediateSize: 7 },
   { name: "f32/outliers", tokens: 37, hiddenSize: 33, intermediateSize: 66, numbers: "outliers" },
   ...activations.map((activation): MlpVariant => ({ name: `f32/${activation}`, ...shape, activation })),
+  // What an activation is at exactly 0, and where its exponentials and powers overflow.
+  ...activations.map(
+    (activation): MlpVariant => ({
+      name: `f32/${activation}-every-scale`,
+      ...shape,
+      activation,
+      numbers: "every-scale",
+    }),
+  ),
   ...(["f16", "bf16"] as const).flatMap((dtype): MlpVariant[] => [
     { name: `${dtype}/odd-sizes`, tokens: 37, hiddenSize: 65, intermediateSize: 129, dtype },
     { name: `${dtype}/odd-row`, tokens: 5, hiddenSize: 1, intermediateSize: 3, dtype },
@@ -108,7 +118,10 @@ function makeMlp(context: CaseContext, variant: MlpVariant): MlpHost {
   const { inputs } = context;
   const { tokens, hiddenSize, intermediateSize, dtype = "f32", activation = "silu" } = variant;
   const weights = intermediateSize * hiddenSize;
-  const hiddenStates = inputs[variant.numbers ?? "normal"](tokens * hiddenSize, dtype);
+  const hiddenStates =
+    variant.numbers === "every-scale"
+      ? inputs.everyScale(tokens * hiddenSize, dtype, hiddenSize)
+      : inputs[variant.numbers ?? "normal"](tokens * hiddenSize, dtype);
   const gate = inputs.normal(weights, dtype, 1 / Math.sqrt(hiddenSize));
   const up = inputs.normal(weights, dtype, 1 / Math.sqrt(hiddenSize));
   const down = inputs.normal(weights, dtype, 1 / Math.sqrt(intermediateSize));

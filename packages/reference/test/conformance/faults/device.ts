@@ -229,6 +229,14 @@ export const deviceFaults: readonly Fault[] = [
     found: ["buffers/dispose-after-submission", "buffers/read-of-a-buffer-disposed-meanwhile"],
   },
   {
+    name: "memory is cleared before the work that uses it",
+    change: (_, { inner }) => ({
+      free: (buffer) => inner.write(buffer, hostArray(buffer.dtype, buffer.length)),
+    }),
+    cases: /^buffers\//,
+    found: ["buffers/dispose-after-submission"],
+  },
+  {
     name: "dispose does not wait",
     change: (_, { inner }) => ({ sync: async () => {}, dispose: () => inner.dispose() }),
     cases: /^(lifecycle|late-errors)\//,

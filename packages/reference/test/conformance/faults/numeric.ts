@@ -115,6 +115,36 @@ export const numericFaults: readonly Fault[] = [
     found: ["experts-forward/f32/gelu", "experts-forward/f32/gelu_tanh"],
   },
   {
+    name: "relu with a slope at 0",
+    change: replacedBy("expertsBackward", async (call, run, tools) => {
+      run(call);
+      if (call.activation !== "relu" || call.gradHiddenStates === undefined) return;
+      const smooth = tools.inner.alloc("f32", call.gradHiddenStates.length);
+      const { accumulate: _, gradTables: __, ...rest } = call;
+      run({ ...rest, activation: "silu", gradHiddenStates: smooth });
+      const states = await readNumbers(tools, call.hiddenStates);
+      const sloped = await readNumbers(tools, smooth);
+      smooth.dispose();
+      await rewrite(tools, call.gradHiddenStates, (values) =>
+        values.map((value, n) => (states[n] === 0 ? sloped[n] : value)),
+      );
+    }),
+    cases: /^experts-backward\/f32\/relu/,
+    found: ["experts-backward/f32/relu-every-scale/compact"],
+  },
+  {
+    name: "an exponential that overflows",
+    change: replacedBy("mlpForward", async (call, run, tools) => {
+      run(call);
+      const states = await readNumbers(tools, call.hiddenStates);
+      await rewrite(tools, call.output, (values) =>
+        values.map((value, n) => (Math.abs(states[n]) > 1000 ? Number.NaN : value)),
+      );
+    }),
+    cases: /^mlp-forward\//,
+    found: ["mlp-forward/f32/silu-every-scale"],
+  },
+  {
     name: "the last token left out",
     change: replacedBy("mlpForward", async (call, run, tools) => {
       run(call);
