@@ -4,7 +4,7 @@ import { FlashMoeError } from "@flash-moe/core";
 export class ErrorScopes {
   readonly #device: GPUDevice;
   readonly #fail: (error: FlashMoeError) => void;
-  #pending: Promise<void>[] = [];
+  readonly #pending = new Set<Promise<void>>();
 
   constructor(device: GPUDevice, fail: (error: FlashMoeError) => void) {
     this.#device = device;
@@ -25,16 +25,15 @@ export class ErrorScopes {
           // The device is lost, which is reported by itself.
           () => {},
         );
-        this.#pending.push(told);
+        this.#pending.add(told);
+        void told.then(() => this.#pending.delete(told));
       }
     }
   }
 
   /** Resolves when all that was watched so far has been judged. */
   async settled(): Promise<void> {
-    const pending = this.#pending;
-    this.#pending = [];
-    await Promise.all(pending);
+    await Promise.all(this.#pending);
   }
 }
 

@@ -41,7 +41,7 @@ export class IdErrors {
     return slot;
   }
 
-  /** Enqueues a copy of the reports to `staging` and a fresh start; false if nothing can have been reported. */
+  /** Enqueues a copy of the reports to `staging`, and a fresh start. */
   collect(queue: CommandQueue, staging: GPUBuffer): void {
     this.#used = false;
     queue.copy(this.binding, staging, 0);

@@ -1,7 +1,14 @@
-import type { BackendImplementation, BackendRuntime, OpCalls, OpName, Ops } from "@flash-moe/core";
-import { bytesPerElement, FlashMoeError, opNames } from "@flash-moe/core";
+import type {
+  BackendImplementation,
+  BackendRuntime,
+  OpCalls,
+  OpName,
+  Ops,
+  TypedArray,
+} from "@flash-moe/core";
+import { bytesPerElement, FlashMoeError, hostArray, MemoryBudget, opNames } from "@flash-moe/core";
 import { CommandQueue } from "./command-queue.js";
-import type { Binding, DeviceMemory } from "./device-memory.js";
+import { type Binding, type DeviceMemory, splitLengths } from "./device-memory.js";
 import { ErrorScopes } from "./error-scopes.js";
 import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 import { IdErrors, idErrorBytes } from "./id-errors.js";
@@ -10,14 +17,7 @@ import type { BindingLimits } from "./op-context.js";
 import { opFunctions } from "./ops/index.js";
 import { Pipelines } from "./pipelines.js";
 import { ScratchPool } from "./scratch-pool.js";
-import {
-  copyMemory,
-  copyToStaging,
-  createMemory,
-  elementsOf,
-  memoryUsage,
-  writeMemory,
-} from "./transfers.js";
+import { copyMemory, copyToStaging, createMemory, memoryUsage, writeMemory } from "./transfers.js";
 
 export interface ImplementationOptions {
   readonly limits: BindingLimits;
@@ -27,6 +27,12 @@ export interface ImplementationOptions {
   readonly nativeHalf: boolean;
 }
 
+/**
+ * Up to so many bytes, the copy that a read is mapped from is not counted, as nothing else is that the backend itself
+ * needs: reports and small results come back, and `dispose` ends well, however full the budget is.
+ */
+const uncountedBytes = 65_536;
+
 /** The ops on a GPUDevice. */
 export function createImplementation(
   gpu: GPUDevice,
@@ -35,18 +41,18 @@ export function createImplementation(
 ): BackendImplementation<DeviceMemory> {
   const scopes = new ErrorScopes(gpu, (error) => runtime.fail(error));
   const queue = new CommandQueue(gpu, scopes);
-  const staging = new ScratchPool(
-    queue,
-    runtime.budget,
-    scopes,
-    GPU_BUFFER_USAGE.MAP_READ | GPU_BUFFER_USAGE.COPY_DST,
-  );
+  const { bindingBytes, partBytes } = options.limits;
+  const pool = (budget: MemoryBudget, usage: number): ScratchPool =>
+    new ScratchPool(queue, budget, scopes, usage, bindingBytes);
+  const mapUsage = GPU_BUFFER_USAGE.MAP_READ | GPU_BUFFER_USAGE.COPY_DST;
+  const staging = pool(runtime.budget, mapUsage);
+  const smallStaging = pool(new MemoryBudget(null), mapUsage);
   const absent = gpu.createBuffer({ label: "flash-moe absent input", size: 256, usage: memoryUsage });
   const absentOutput = gpu.createBuffer({ label: "flash-moe absent output", size: 256, usage: memoryUsage });
   const device: Device = {
     queue,
     pipelines: new Pipelines(gpu, options.nativeHalf),
-    scratch: new ScratchPool(queue, runtime.budget, scopes, memoryUsage | GPU_BUFFER_USAGE.INDIRECT),
+    scratch: pool(runtime.budget, memoryUsage | GPU_BUFFER_USAGE.INDIRECT),
     idErrors: new IdErrors(gpu),
     limits: options.limits,
     absent: { buffer: absent, offset: 0, size: 256 },
@@ -81,21 +87,50 @@ export function createImplementation(
     queue.dispatch("write", pipeline, [at, mask, bits], [target], 1);
   }
 
-  /** Maps what `copy` enqueues into a borrowed buffer, and hands it to `use`. */
-  async function mapped<Result>(
+  /** Maps what `copy` enqueues into a borrowed buffer of `bytes`, in whole words, and hands it to `use`. */
+  async function mapped(
     bytes: number,
     what: string,
     copy: (buffer: GPUBuffer) => void,
-    use: (data: ArrayBuffer) => Result,
-  ): Promise<Result> {
-    const buffer = staging.acquire(bytes, what);
-    copy(buffer);
-    queue.flush();
-    await buffer.mapAsync(1, 0, Math.ceil(bytes / 4) * 4).catch(loseIfAborted);
-    const result = use(buffer.getMappedRange(0, Math.ceil(bytes / 4) * 4));
-    buffer.unmap();
-    staging.release(buffer);
-    return result;
+    use: (data: ArrayBuffer) => void,
+  ): Promise<void> {
+    const lender = bytes <= uncountedBytes ? smallStaging : staging;
+    const buffer = lender.acquire(bytes, what);
+    try {
+      copy(buffer);
+      queue.flush();
+      await buffer.mapAsync(1, 0, bytes).catch(loseIfAborted);
+      use(buffer.getMappedRange(0, bytes));
+      buffer.unmap();
+    } catch (error) {
+      lender.discard(buffer);
+      throw error;
+    }
+    lender.release(buffer);
+  }
+
+  /** Elements `offset` to `offset + length` into `target`, by way of as many bytes as the device binds at once. */
+  function readParts(
+    memory: DeviceMemory,
+    offset: number,
+    length: number,
+    target: TypedArray,
+  ): Promise<void>[] {
+    const size = bytesPerElement(memory.dtype);
+    const bytes = new Uint8Array(target.buffer);
+    let start = 0;
+    return splitLengths(memory.dtype, length, partBytes).map((count) => {
+      const from = offset + start;
+      const at = start * size;
+      start += count;
+      const first = firstByte(memory, from);
+      return mapped(
+        Math.ceil((first + count * size) / 4) * 4,
+        "a copy for read",
+        (buffer) => copyToStaging(device, memory, from, count, buffer),
+        (data) => bytes.set(new Uint8Array(data, first, count * size), at),
+      );
+    });
   }
 
   /**
@@ -108,16 +143,26 @@ export function createImplementation(
     throw error;
   }
 
-  /** Looks at what kernels have reported, if any of them can have. */
-  async function checkIds(): Promise<void> {
-    if (!device.idErrors.used) return;
-    const error = await mapped(
+  /** Looks at what kernels have reported. Ends when all that was submitted has run, since it is a copy as they are. */
+  function checkIds(): Promise<void> {
+    return mapped(
       idErrorBytes,
       "reports about ids",
       (buffer) => device.idErrors.collect(queue, buffer),
-      (data) => device.idErrors.judge(new Uint32Array(data)),
+      (data) => {
+        const error = device.idErrors.judge(new Uint32Array(data));
+        if (error !== undefined) runtime.fail(error);
+      },
     );
-    if (error !== undefined) runtime.fail(error);
+  }
+
+  /** Late errors of all that was called so far, beside `work`; what fails first leaves nothing running behind it. */
+  async function withLateErrors(work: readonly Promise<unknown>[], mayReport: boolean): Promise<void> {
+    const all = [...work, ...(mayReport ? [checkIds()] : [])];
+    queue.flush();
+    all.push(scopes.settled());
+    await Promise.allSettled(all);
+    await Promise.all(all);
   }
 
   function run<Name extends OpName>(name: Name, call: OpCalls<DeviceMemory>[Name], submits: boolean): void {
@@ -140,7 +185,7 @@ export function createImplementation(
     reserve: (name, call) => run(name, call, false),
     alloc(dtype, length, _zeroed, label) {
       // A new GPUBuffer is zero, by the standard.
-      const memory = createMemory(device, scopes, dtype, length, label, options.limits.partBytes);
+      const memory = createMemory(device, scopes, dtype, length, label, partBytes);
       living.add(memory);
       return memory;
     },
@@ -154,14 +199,8 @@ export function createImplementation(
       );
     },
     async read(memory, offset, length) {
-      const bytes = Math.max(4, firstByte(memory, offset) + length * bytesPerElement(memory.dtype));
-      const reading = mapped(
-        bytes,
-        "a copy for read",
-        (buffer) => copyToStaging(device, memory, offset, length, buffer),
-        (data) => elementsOf(memory.dtype, data, firstByte(memory, offset), length),
-      );
-      const [elements] = await Promise.all([reading, checkIds(), scopes.settled()]);
+      const elements = hostArray(memory.dtype, length);
+      await withLateErrors(readParts(memory, offset, length, elements), device.idErrors.used);
       return elements;
     },
     copy(source, target) {
@@ -173,20 +212,18 @@ export function createImplementation(
       await device.pipelines.prepare(context.variants);
     },
     async timeKernels(work) {
-      const times = await queue.timeKernels(work);
-      await Promise.all([checkIds(), scopes.settled()]);
-      return times;
+      const timing = queue.timeKernels(work).catch(loseIfAborted);
+      await withLateErrors([timing], device.idErrors.used);
+      return timing;
     },
-    async sync() {
-      queue.flush();
-      await Promise.all([gpu.queue.onSubmittedWorkDone(), checkIds()]);
-      await scopes.settled();
-    },
+    // Not by onSubmittedWorkDone: some runtimes forget to settle it, where what is mapped is what everybody waits for.
+    sync: () => withLateErrors([], true),
     async dispose() {
       for (const memory of living) for (const { buffer } of memory.parts) queue.destroy(buffer);
       living.clear();
       device.scratch.clear();
       staging.clear();
+      smallStaging.clear();
       queue.dispose();
       device.idErrors.dispose();
       absent.destroy();

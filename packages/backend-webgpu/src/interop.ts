@@ -7,7 +7,7 @@ import {
   type DType,
   FlashMoeError,
 } from "@flash-moe/core";
-import { type DeviceMemory, type Part, wordBytes } from "./device-memory.js";
+import { type DeviceMemory, type Part, splitLengths, wordBytes } from "./device-memory.js";
 import type { GpuBuffer } from "./gpu-types.js";
 import { memoryUsage } from "./transfers.js";
 
@@ -63,13 +63,23 @@ export function wrapGpuBuffer(
       `buffer has ${buffer.size} bytes; ${length} ${dtype} from byte ${byteOffset} on take ${bytes}`,
     );
   }
-  const parts: Part[] = length > 0 ? [{ buffer, byteOffset, start: 0, length }] : [];
+  const parts: Part[] = [];
+  let start = 0;
+  for (const partLength of splitLengths(dtype, length, backend.capabilities.maxOperandBytes!)) {
+    parts.push({
+      buffer,
+      byteOffset: byteOffset + start * bytesPerElement(dtype),
+      start,
+      length: partLength,
+    });
+    start += partLength;
+  }
   const memory: DeviceMemory = { dtype, length, label, parts, queue };
   return adoptHandle(backend, memory, dtype, length, { label });
 }
 
 /**
- * The GPUBuffers behind a buffer, in order: one, or several where it is larger than the device binds at once. All
+ * The ranges of GPUBuffers behind a buffer, in order: one, or several where it is larger than the device binds at once. All
  * earlier calls are submitted first, so that work submitted after this sees their results; what is submitted before
  * the next call is seen by that.
  */

@@ -11,18 +11,27 @@ export class ScratchPool {
   readonly #budget: MemoryBudget;
   readonly #scopes: ErrorScopes;
   readonly #usage: number;
+  readonly #largestBytes: number;
   readonly #free: GPUBuffer[] = [];
 
-  constructor(queue: CommandQueue, budget: MemoryBudget, scopes: ErrorScopes, usage: number) {
+  /** Nothing is rounded up beyond `largestBytes`, which a device may refuse. */
+  constructor(
+    queue: CommandQueue,
+    budget: MemoryBudget,
+    scopes: ErrorScopes,
+    usage: number,
+    largestBytes: number,
+  ) {
     this.#queue = queue;
     this.#budget = budget;
     this.#scopes = scopes;
     this.#usage = usage;
+    this.#largestBytes = largestBytes;
   }
 
   /** A buffer of at least `bytes`, with anything in it. OUT_OF_MEMORY if the budget does not allow it. */
   acquire(bytes: number, what: string): GPUBuffer {
-    const wanted = roundUp(bytes);
+    const wanted = Math.min(roundUp(bytes), Math.max(bytes, this.#largestBytes));
     let best = -1;
     for (let n = 0; n < this.#free.length; n++) {
       const { size } = this.#free[n];
@@ -44,12 +53,15 @@ export class ScratchPool {
     this.#free.push(buffer);
   }
 
+  /** Instead of `release`, for a buffer that nobody is to borrow again. */
+  discard(buffer: GPUBuffer): void {
+    this.#budget.releaseScratch(buffer.size);
+    this.#queue.destroy(buffer);
+  }
+
   /** Gives back what nobody has borrowed. */
   clear(): void {
-    for (const buffer of this.#free.splice(0)) {
-      this.#budget.releaseScratch(buffer.size);
-      this.#queue.destroy(buffer);
-    }
+    for (const buffer of this.#free.splice(0)) this.discard(buffer);
   }
 }
 

@@ -1,4 +1,4 @@
-import { bytesPerElement, type DType, FlashMoeError, hostArray, type TypedArray } from "@flash-moe/core";
+import { bytesPerElement, type DType, FlashMoeError, type TypedArray } from "@flash-moe/core";
 import type { Binding, DeviceMemory, Part } from "./device-memory.js";
 import { bindingOf, splitLengths, wordBytes } from "./device-memory.js";
 import type { ErrorScopes } from "./error-scopes.js";
@@ -104,18 +104,6 @@ export function copyToStaging(
     };
     device.queue.copy(source, staging, (low - first) * size);
   }
-}
-
-/** The elements in mapped memory, as an array of their own. */
-export function elementsOf(
-  dtype: DType,
-  mapped: ArrayBuffer,
-  byteOffset: number,
-  length: number,
-): TypedArray {
-  const out = hostArray(dtype, length);
-  new Uint8Array(out.buffer).set(new Uint8Array(mapped, byteOffset, out.byteLength));
-  return out;
 }
 
 /** All of `source` over `target`; they may be cut at different places. */

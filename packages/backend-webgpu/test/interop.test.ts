@@ -74,6 +74,34 @@ describe("a GPUBuffer of somebody else's", () => {
     theirs.destroy();
   });
 
+  it("is split where it is larger than a binding, and taken where a table is", async () => {
+    const split = await openBackend({ device, bindingLimitBytes: 512 });
+    const [experts, hiddenSize] = [100, 3];
+    const theirs = make(Float32Array.from({ length: 64 + experts * hiddenSize }, (_, n) => n - 64));
+    const table = wrapGpuBuffer(split, theirs, "f32", experts * hiddenSize, { byteOffset: 256 });
+    expect(gpuRanges(split, table)).toEqual([
+      { buffer: theirs, byteOffset: 256, byteLength: 512 },
+      { buffer: theirs, byteOffset: 768, byteLength: 512 },
+      { buffer: theirs, byteOffset: 1280, byteLength: 176 },
+    ]);
+    const output = split.alloc("f32", hiddenSize);
+    const states = split.upload([1, 0, 0], [hiddenSize]).buffer;
+    // The row of the first, and one that lies across the second cut.
+    const ids = split.upload(Int32Array.of(0, 85), [2]).buffer;
+    const weights = split.upload([1, 1], [2]).buffer;
+    const shape = { tokens: 1, hiddenSize, numExperts: experts, topK: 2, activation: "relu" } as const;
+    split.ops.expertsForward({
+      ...shape,
+      ...{ hiddenStates: states, down: table, up: table, ids, weights, output },
+    });
+    expect(await split.read(output)).toEqual(Float32Array.of(255 * 255, 255 * 256, 255 * 257));
+    const sizes = { rows: 1, inner: 300, columns: 1 };
+    const product = { ...sizes, a: table, b: split.alloc("f32", 300), output: split.alloc("f32", 1) };
+    expect(codeOf(() => split.ops.linear(product))).toBe("UNSUPPORTED");
+    await split.dispose();
+    theirs.destroy();
+  });
+
   it("is refused when it cannot be used", async () => {
     const readOnly = device.createBuffer({ size: 16, usage: usage.storage });
     expect(codeOf(() => wrapGpuBuffer(backend, readOnly, "f32", 4))).toBe("INVALID_ARGUMENT");

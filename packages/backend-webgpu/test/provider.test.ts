@@ -1,7 +1,7 @@
 import { webgpu } from "@flash-moe/backend-webgpu";
 import { FlashMoeError } from "@flash-moe/core";
 import { afterEach, expect, it, vi } from "vitest";
-import { bareAdapter, itOnAdapter, openBackend, openDevice } from "./helpers/open.js";
+import { altered, bareAdapter, itOnAdapter, limitsOf, openBackend, openDevice } from "./helpers/open.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -13,12 +13,6 @@ async function reason(options?: Parameters<typeof webgpu.probe>[0]): Promise<str
 async function codeOf(work: () => Promise<unknown>): Promise<string | undefined> {
   const error = await work().catch((thrown: unknown) => thrown);
   return FlashMoeError.is(error) ? error.code : undefined;
-}
-
-function limitsOf({ limits }: GPUDevice): Record<string, number> {
-  const values: Record<string, number> = {};
-  for (const name in limits) values[name] = limits[name as keyof GPUSupportedLimits] as number;
-  return values;
 }
 
 const without = (adapter: unknown): GPU => ({ requestAdapter: async () => adapter }) as unknown as GPU;
@@ -72,9 +66,7 @@ it("is unavailable where an adapter gives no device, or too small a one", async 
 itOnAdapter("is unavailable on a device that has less than the kernels need, and probe says so", async () => {
   const device = await openDevice();
   const limits = { ...limitsOf(device), maxComputeWorkgroupStorageSize: 8192 };
-  const small = new Proxy(device, {
-    get: (target, key) => (key === "limits" ? limits : Reflect.get(target, key)),
-  });
+  const small = altered(device, { limits });
   const said = "the device has maxComputeWorkgroupStorageSize 8192; flash-moe needs at least 16384";
   expect(await reason({ device: small })).toBe(said);
   const error = await webgpu.open({ device: small }).catch((thrown: unknown) => thrown);

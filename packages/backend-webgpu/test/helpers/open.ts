@@ -33,8 +33,8 @@ async function findAdapter(): Promise<GPUAdapter> {
 }
 
 /** A device of somebody else's: opened without the backend. */
-export async function openDevice(): Promise<GPUDevice> {
-  return (await findAdapter()).requestDevice();
+export async function openDevice(requiredFeatures: GPUFeatureName[] = []): Promise<GPUDevice> {
+  return (await findAdapter()).requestDevice({ requiredFeatures });
 }
 
 /** An adapter that has no features to offer, and hands its devices to `opened`. */
@@ -52,6 +52,17 @@ export async function bareAdapter(opened: (device: GPUDevice) => void = () => {}
   } as Partial<GPUAdapter> as GPUAdapter;
 }
 
+/** A device of somebody else's with other properties than it has. */
+export function altered(device: GPUDevice, properties: Partial<Record<keyof GPUDevice, unknown>>): GPUDevice {
+  return new Proxy(device, {
+    get(target, key) {
+      if (key in properties) return properties[key as keyof GPUDevice];
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
 /** A device whose `lost` settles when `lose` is called: of a driver that fails, and not of its owner's will. */
 export async function openFragileDevice(): Promise<{
   device: GPUDevice;
@@ -61,15 +72,27 @@ export async function openFragileDevice(): Promise<{
   const lost = new Promise((resolve) => {
     lose = resolve;
   });
-  const device = new Proxy(await openDevice(), {
-    get(target, key) {
-      if (key === "lost") return lost;
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
+  return { device: altered(await openDevice(), { lost }), lose };
+}
+
+/** All limits of a device, to be changed. */
+export function limitsOf({ limits }: GPUDevice): Record<string, number> {
+  const values: Record<string, number> = {};
+  for (const name in limits) values[name] = limits[name as keyof GPUSupportedLimits] as number;
+  return values;
+}
+
+/** A device that has and binds no buffer of more than `mostBytes`: less than any device that there is. */
+export async function openSmallDevice(mostBytes: number): Promise<GPUDevice> {
+  const device = await openDevice();
+  const limits = limitsOf(device);
+  const refused = limits.maxBufferSize + 4;
+  return altered(device, {
+    limits: { ...limits, maxBufferSize: mostBytes, maxStorageBufferBindingSize: mostBytes },
+    createBuffer: (descriptor: GPUBufferDescriptor) =>
+      device.createBuffer(descriptor.size > mostBytes ? { ...descriptor, size: refused } : descriptor),
   });
-  return { device, lose };
 }
 
 /** The usage flags of buffers, which Node has no global for. */
-export const usage = { copySource: 0x4, copyTarget: 0x8, storage: 0x80 } as const;
+export const usage = { mapRead: 0x1, copySource: 0x4, copyTarget: 0x8, storage: 0x80 } as const;
