@@ -13,13 +13,12 @@ export type DescribeIdError = (place: number, value: number) => string;
 
 /**
  * Where kernels report ids that are out of range. Each kind of complaint has a slot in a buffer on the device, which
- * is looked at whenever somebody waits for the device anyway.
+ * is looked at whenever somebody waits for the device anyway; then the slots begin anew.
  */
 export class IdErrors {
   readonly binding: Binding;
   readonly #slotOf = new Map<string, number>();
-  readonly #describe: DescribeIdError[] = [];
-  #used = false;
+  #describe: DescribeIdError[] = [];
 
   constructor(device: GPUDevice) {
     const usage = GPU_BUFFER_USAGE.STORAGE | GPU_BUFFER_USAGE.COPY_SRC | GPU_BUFFER_USAGE.COPY_DST;
@@ -27,9 +26,8 @@ export class IdErrors {
     this.binding = { buffer, offset: 0, size: idErrorBytes };
   }
 
-  /** The slot of a complaint; equal keys share one. */
+  /** The slot of a complaint until the next `collect`; equal keys share one. */
   slot(key: string, describe: DescribeIdError): number {
-    this.#used = true;
     let slot = this.#slotOf.get(key);
     if (slot === undefined) {
       slot = Math.min(this.#slotOf.size, slots - 1);
@@ -41,32 +39,35 @@ export class IdErrors {
     return slot;
   }
 
-  /** Enqueues a copy of the reports to `staging`, and a fresh start. */
-  collect(queue: CommandQueue, staging: GPUBuffer): void {
-    this.#used = false;
+  /**
+   * Enqueues a copy of the reports to `staging`, and a fresh start. What it returns finds the first complaint among the
+   * reports, once they are there.
+   */
+  collect(queue: CommandQueue, staging: GPUBuffer): (reports: Uint32Array) => FlashMoeError | undefined {
+    const described = this.#describe;
+    this.#describe = [];
+    this.#slotOf.clear();
     queue.copy(this.binding, staging, 0);
     queue.clear(this.binding);
+    return (reports) => judge(reports, described);
   }
 
   /** Whether anything that reports has been enqueued since the last `collect`. */
   get used(): boolean {
-    return this.#used;
-  }
-
-  /** The first complaint among collected reports. */
-  judge(reports: Uint32Array): FlashMoeError | undefined {
-    for (let slot = 0; slot < this.#describe.length; slot++) {
-      const place = reports[slot * words];
-      if (place === 0) continue;
-      return new FlashMoeError(
-        "INVALID_ARGUMENT",
-        this.#describe[slot](place - 1, reports[slot * words + 1] | 0),
-      );
-    }
-    return undefined;
+    return this.#describe.length > 0;
   }
 
   dispose(): void {
     this.binding.buffer.destroy();
   }
+}
+
+function judge(reports: Uint32Array, described: readonly DescribeIdError[]): FlashMoeError | undefined {
+  for (const [slot, describe] of described.entries()) {
+    const place = reports[slot * words];
+    if (place === 0) continue;
+    const value = reports[slot * words + 1] | 0;
+    return new FlashMoeError("INVALID_ARGUMENT", describe(place - 1, value));
+  }
+  return undefined;
 }

@@ -87,17 +87,19 @@ export function createImplementation(
     queue.dispatch("write", pipeline, [at, mask, bits], [target], 1);
   }
 
-  /** Maps what `copy` enqueues into a borrowed buffer of `bytes`, in whole words, and hands it to `use`. */
+  /**
+   * Maps a borrowed buffer of `bytes`, in whole words, once the commands that `enqueue` adds have filled it, and hands it to
+   * what `enqueue` returned.
+   */
   async function mapped(
     bytes: number,
     what: string,
-    copy: (buffer: GPUBuffer) => void,
-    use: (data: ArrayBuffer) => void,
+    enqueue: (buffer: GPUBuffer) => (data: ArrayBuffer) => void,
   ): Promise<void> {
     const lender = bytes <= uncountedBytes ? smallStaging : staging;
     const buffer = lender.acquire(bytes, what);
     try {
-      copy(buffer);
+      const use = enqueue(buffer);
       queue.flush();
       await buffer.mapAsync(1, 0, bytes).catch(loseIfAborted);
       use(buffer.getMappedRange(0, bytes));
@@ -124,12 +126,10 @@ export function createImplementation(
       const at = start * size;
       start += count;
       const first = firstByte(memory, from);
-      return mapped(
-        Math.ceil((first + count * size) / 4) * 4,
-        "a copy for read",
-        (buffer) => copyToStaging(device, memory, from, count, buffer),
-        (data) => bytes.set(new Uint8Array(data, first, count * size), at),
-      );
+      return mapped(Math.ceil((first + count * size) / 4) * 4, "a copy for read", (buffer) => {
+        copyToStaging(device, memory, from, count, buffer);
+        return (data) => bytes.set(new Uint8Array(data, first, count * size), at);
+      });
     });
   }
 
@@ -143,20 +143,18 @@ export function createImplementation(
     throw error;
   }
 
-  /** Looks at what kernels have reported. Ends when all that was submitted has run, since it is a copy as they are. */
+  /** Looks at what kernels have reported. Ends when all that was called so far has run: reports are made by then. */
   function checkIds(): Promise<void> {
-    return mapped(
-      idErrorBytes,
-      "reports about ids",
-      (buffer) => device.idErrors.collect(queue, buffer),
-      (data) => {
-        const error = device.idErrors.judge(new Uint32Array(data));
+    return mapped(idErrorBytes, "reports about ids", (buffer) => {
+      const judge = device.idErrors.collect(queue, buffer);
+      return (data) => {
+        const error = judge(new Uint32Array(data));
         if (error !== undefined) runtime.fail(error);
-      },
-    );
+      };
+    });
   }
 
-  /** Late errors of all that was called so far, beside `work`; what fails first leaves nothing running behind it. */
+  /** Waits for `work` and for the late errors of all that was called so far. What fails leaves nothing running behind it. */
   async function withLateErrors(work: readonly Promise<unknown>[], mayReport: boolean): Promise<void> {
     const all = [...work, ...(mayReport ? [checkIds()] : [])];
     queue.flush();

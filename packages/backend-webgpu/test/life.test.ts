@@ -199,6 +199,26 @@ it("an id out of range is told with its place, its value and what is accepted", 
   );
 });
 
+it("an id out of range is told as precisely after more sizes of calls than are told apart at once", async () => {
+  for (let numExperts = 1; numExperts <= 300; numExperts++) {
+    const f = (length: number) => backend.alloc("f32", length);
+    const ids = backend.alloc("i32", 1);
+    const call = {
+      tokens: 1,
+      hiddenSize: 1,
+      numExperts,
+      topK: 1,
+      activation: "silu",
+      hiddenStates: f(1),
+    } as const;
+    const tables = { down: f(numExperts), up: f(numExperts) };
+    backend.ops.expertsForward({ ...call, ...tables, ids, weights: f(1), output: f(1) });
+    if (numExperts % 100 === 0) await backend.sync();
+  }
+  backend.ops.expertsForward(badCall(backend));
+  await expect(backend.sync()).rejects.toThrow("expertsForward: ids holds 70 for token 1, slot 1");
+});
+
 describe("a device that is lost", () => {
   it("by its owner gives DEVICE_LOST to what waits and to what comes", async () => {
     const device = await openDevice();

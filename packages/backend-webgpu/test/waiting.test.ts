@@ -82,15 +82,22 @@ describe("a read of more than one GPUBuffer can hold", () => {
 });
 
 it("an intermediate may be as large as the device binds", async () => {
-  // Rounded up to share memory, 115,000 bytes would be 122,880.
+  // Rounded up so that others can use it too, 115,000 bytes would be 122,880.
   const device = await openSmallDevice(118_000);
   const own = await openBackend({ device });
-  const rows = 28_750;
-  const output = own.alloc("f16", rows);
-  const a = own.upload(new Float32Array(rows).fill(2), [rows, 1]);
-  const b = own.upload([3], [1, 1]);
-  own.ops.linear({ rows, inner: 1, columns: 1, a: a.buffer, b: b.buffer, output });
-  expect(await own.read(output, rows - 2)).toEqual(Uint16Array.of(0x4600, 0x4600));
+  const tokens = 28_750;
+  const each = (value: number): DeviceBuffer =>
+    own.upload(new Float32Array(tokens).fill(value), [tokens]).buffer;
+  const call = {
+    ...oneExpert(own, 0),
+    tokens,
+    ids: own.alloc("i32", tokens),
+    output: own.alloc("f32", tokens),
+  };
+  own.write(call.down, Float32Array.of(3));
+  own.write(call.up, Float32Array.of(5));
+  own.ops.expertsForward({ ...call, hiddenStates: each(2), weights: each(1) });
+  expect(await own.read(call.output, tokens - 2)).toEqual(Float32Array.of(30, 30));
   await own.dispose();
   device.destroy();
 });
