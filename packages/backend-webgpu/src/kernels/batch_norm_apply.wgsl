@@ -1,6 +1,7 @@
 // Purpose: BatchNorm1d (affine = False) with given statistics.
-// Equation: output = (x - mean - rest) / sqrt(variance + epsilon); in evaluation rest = 0.
-// Shapes: x and output [tokens, features], mean, variance and, in training, rest [features]; `size` elements.
+// Equation: output = (x - mean) / sqrt(variance + epsilon), in training with the mean in two parts, as a sum.
+// Shapes: x and output [tokens, features], mean and variance [features]; exact_mean [2, features]: the
+//   two parts; `size` elements.
 // Parallelisation: one element per thread.
 // Why: the difference is formed first, and what rounding left of the batch's mean subtracted then, so that a mean far
 //   larger than the deviations costs nothing.
@@ -17,7 +18,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<{{x}}>;
 @group(0) @binding(2) var<storage, read> mean: array<f32>;
 @group(0) @binding(3) var<storage, read> variance: array<f32>;
-@group(0) @binding(4) var<storage, read> rest: array<f32>;
+@group(0) @binding(4) var<storage, read> exact_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> output: array<f32>;
 
 @compute @workgroup_size(256)
@@ -31,9 +32,12 @@ fn main(
     return;
   }
   let feature = n % params.features;
-  var centred = load_x(n) - mean[feature];
+  let value = load_x(n);
+  var centred = 0.0;
   if (params.training == 1u) {
-    centred -= rest[feature];
+    centred = (value - exact_mean[feature]) - exact_mean[params.features + feature];
+  } else {
+    centred = value - mean[feature];
   }
   output[n] = centred * inverseSqrt(variance[feature] + params.epsilon);
 }

@@ -1,11 +1,12 @@
 // Purpose: the statistics of a batch, and the update of the running ones.
 // Equation: centre = sum_t x / T; in a second pass left = sum_t (x - centre) / T, which is what rounding left of the
-//   mean; variance = sum_t (x - centre)^2 / T - left^2, never E[x^2] - E[x]^2; mean = centre + left, and rest what this
-//   sum, rounded, leaves again; running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
-// Shapes: x [tokens, features], all statistics and rest [features].
+//   mean; variance = sum_t (x - centre)^2 / T - left^2, never E[x^2] - E[x]^2; mean = centre + left, and both kept, since
+//   this sum is rounded again; running mean and (unbiased) running variance r become (1 - momentum) r + momentum s.
+// Shapes: x [tokens, features], all statistics [features], exact_mean [2, features]: centre and left.
 // Parallelisation: a workgroup of 256 takes 16 features; 16 threads share a feature, each every 16th token, then a
 //   fixed tree of 16.
-// Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone.
+// Why: neighbouring threads read neighbouring features, and the order of the sums depends on T alone. What the sum of
+//   centre and left leaves when it is rounded is not computed: WGSL lets a compiler reorder that to 0.
 // uses: grid
 
 struct Params {
@@ -23,7 +24,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 @group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
-@group(0) @binding(6) var<storage, read_write> rest: array<f32>;
+@group(0) @binding(6) var<storage, read_write> exact_mean: array<f32>;
 
 var<workgroup> tree: array<vec2<f32>, 256>;
 
@@ -71,7 +72,8 @@ fn main(
     let spread = max(moments.y - left * left, 0.0);
     mean[feature] = rounded;
     variance[feature] = spread;
-    rest[feature] = (centre - rounded) + left;
+    exact_mean[feature] = centre;
+    exact_mean[params.features + feature] = left;
     running_mean[feature] = params.keep * running_mean[feature] + params.momentum * rounded;
     let unbiased = spread * params.unbiased;
     running_variance[feature] = params.keep * running_variance[feature] + params.momentum * unbiased;

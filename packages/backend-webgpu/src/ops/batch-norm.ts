@@ -11,10 +11,10 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
   const input = context.operand("input", call.input);
   const mean = context.whole("mean", call.mean);
   const variance = context.whole("variance", call.variance);
-  let rest = context.absent;
+  let exactMean = context.absent;
   if (call.training) {
     const { momentum } = call;
-    rest = context.scratch("what rounding left of the means", 4 * features);
+    exactMean = context.scratch("the means before rounding", 8 * features);
     context.launch({
       kernel: "batch_norm_statistics",
       types: { x: input.dtype },
@@ -32,7 +32,7 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
         variance,
         context.whole("runningMean", call.runningMean),
         context.whole("runningVariance", call.runningVariance),
-        rest,
+        exactMean,
       ],
       workgroups: Math.ceil(features / featuresPerWorkgroup),
     });
@@ -42,7 +42,7 @@ export function batchNormForward(call: BatchNormForwardCall<DeviceMemory>, conte
     kernel: "batch_norm_apply",
     types: { x: input.dtype },
     params: [size, features, floatBits(epsilon), flag(call.training)],
-    bindings: [input.binding, mean, variance, rest, context.whole("output", call.output)],
+    bindings: [input.binding, mean, variance, exactMean, context.whole("output", call.output)],
     workgroups: Math.ceil(size / 256),
   });
 }

@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f16>;
 @group(0) @binding(2) var<storage, read> mean: array<f32>;
 @group(0) @binding(3) var<storage, read> variance: array<f32>;
-@group(0) @binding(4) var<storage, read> rest: array<f32>;
+@group(0) @binding(4) var<storage, read> exact_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> output: array<f32>;
 
 @compute @workgroup_size(256)
@@ -26,9 +26,12 @@ fn main(
     return;
   }
   let feature = n % params.features;
-  var centred = load_x(n) - mean[feature];
+  let value = load_x(n);
+  var centred = 0.0;
   if (params.training == 1u) {
-    centred -= rest[feature];
+    centred = (value - exact_mean[feature]) - exact_mean[params.features + feature];
+  } else {
+    centred = value - mean[feature];
   }
   output[n] = centred * inverseSqrt(variance[feature] + params.epsilon);
 }

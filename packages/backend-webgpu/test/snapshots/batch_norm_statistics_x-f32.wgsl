@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 @group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<f32>;
-@group(0) @binding(6) var<storage, read_write> rest: array<f32>;
+@group(0) @binding(6) var<storage, read_write> exact_mean: array<f32>;
 
 var<workgroup> tree: array<vec2<f32>, 256>;
 
@@ -62,7 +62,8 @@ fn main(
     let spread = max(moments.y - left * left, 0.0);
     mean[feature] = rounded;
     variance[feature] = spread;
-    rest[feature] = (centre - rounded) + left;
+    exact_mean[feature] = centre;
+    exact_mean[params.features + feature] = left;
     running_mean[feature] = params.keep * running_mean[feature] + params.momentum * rounded;
     let unbiased = spread * params.unbiased;
     running_variance[feature] = params.keep * running_variance[feature] + params.momentum * unbiased;
