@@ -88,8 +88,8 @@ export function createImplementation(
   }
 
   /**
-   * Maps a borrowed buffer of `bytes`, in whole words, once the commands that `enqueue` adds have filled it, and hands it to
-   * what `enqueue` returned.
+   * Maps a borrowed buffer of `bytes`, in whole words, once the commands that `enqueue` adds have filled it, and hands it
+   * to what `enqueue` returned.
    */
   async function mapped(
     bytes: number,
@@ -154,7 +154,7 @@ export function createImplementation(
     });
   }
 
-  /** Waits for `work` and for the late errors of all that was called so far. What fails leaves nothing running behind it. */
+  /** Waits for `work` and the late errors of all that was called so far. What fails leaves nothing running behind it. */
   async function withLateErrors(work: readonly Promise<unknown>[], mayReport: boolean): Promise<void> {
     const all = [...work, ...(mayReport ? [checkIds()] : [])];
     queue.flush();

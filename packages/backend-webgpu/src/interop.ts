@@ -79,8 +79,8 @@ export function wrapGpuBuffer(
 }
 
 /**
- * The ranges of GPUBuffers behind a buffer, in order: one, or several where it is larger than the device binds at once. All
- * earlier calls are submitted first, so that work submitted after this sees their results; what is submitted before
+ * The ranges of GPUBuffers behind a buffer, in order: one, or several where it is larger than the device binds at once.
+ * All earlier calls are submitted first, so that work submitted after this sees their results; what is submitted before
  * the next call is seen by that.
  */
 export function gpuRanges(backend: Backend, buffer: DeviceBuffer): GpuRange[] {

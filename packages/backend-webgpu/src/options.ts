@@ -13,8 +13,8 @@ export interface WebGpuOptions {
   /** What else the adapter is asked for with. */
   readonly adapterOptions?: GpuAdapterOptions;
   /**
-   * Bytes that buffers, intermediates and the copies that reads of more than 64 KiB are mapped from may take together. By
-   * default unlimited, since WebGPU does not tell, and on a software adapter a share of the memory that is free.
+   * Bytes that buffers, intermediates and the copies that reads of more than 64 KiB are mapped from may take together.
+   * By default unlimited, since WebGPU does not tell, and on a software adapter a share of the memory that is free.
    */
   readonly memoryLimitBytes?: number;
   /**
