@@ -17,6 +17,7 @@ const steps = [
   ["unused files, exports and dependencies", "node_modules/knip/bin/knip.js"],
   ["packages as published", "tools/checks/publint.mjs"],
   ["types as published", "tools/checks/published-types.mjs"],
+  ["types of the READMEs' examples", "tools/checks/readme-types.mjs"],
   [
     "imports without an environment",
     "--experimental-vm-modules",
