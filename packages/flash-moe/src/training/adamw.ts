@@ -5,6 +5,7 @@ import {
   decode,
   expectTensor,
   FlashMoeError,
+  type FloatDType,
   type LongJobOptions,
   Module,
   newTensor,
@@ -15,6 +16,8 @@ import {
   TensorSlot,
   together,
 } from "@flash-moe/core";
+import { type ByteSourceLike, deviceEntry, openSafetensors, writeSafetensors } from "../safetensors/index.js";
+import { optimizerMetadata, readOptimizerSteps, uploadOptimizerTensor } from "./adamw-file.js";
 
 /** How one parameter is treated. */
 export interface ParameterSettings {
@@ -59,12 +62,17 @@ interface ParameterState {
 export class AdamW extends Module {
   readonly #options: Required<AdamWOptions>;
   readonly #states: ReadonlyMap<string, ParameterState>;
-  #steps = 0;
+  #steps: number;
 
-  private constructor(options: Required<AdamWOptions>, states: ReadonlyMap<string, ParameterState>) {
+  private constructor(
+    options: Required<AdamWOptions>,
+    states: ReadonlyMap<string, ParameterState>,
+    steps: number,
+  ) {
     super();
     this.#options = options;
     this.#states = states;
+    this.#steps = steps;
   }
 
   /** Takes memory for the moments and, where there are 16-bit parameters, copies these. */
@@ -72,6 +80,40 @@ export class AdamW extends Module {
     parameters: readonly Parameter[],
     options: AdamWOptions = {},
     { signal }: Pick<LongJobOptions, "signal"> = {},
+  ): Promise<AdamW> {
+    return AdamW.#make(parameters, options, signal, 0, async (name, tensor, part) =>
+      part === "master" ? masterCopy(tensor) : tensor.backend.zeros(tensor.shape, "f32", `${name} ${part}`),
+    );
+  }
+
+  /**
+   * The optimizer that `save` wrote, for the same parameters: it goes on with the same bits. `source` is a path (in
+   * Node), a Blob or bytes; `options` are not in the file. INVALID_CHECKPOINT, naming what is wrong, where the file
+   * is none of an optimizer or of other parameters; nothing is left on the device then.
+   */
+  static async load(
+    source: ByteSourceLike,
+    parameters: readonly Parameter[],
+    options: AdamWOptions = {},
+    { signal }: Pick<LongJobOptions, "signal"> = {},
+  ): Promise<AdamW> {
+    const file = await openSafetensors(source, { signal });
+    try {
+      const steps = readOptimizerSteps(file, parameters.flatMap(stateNames));
+      return await AdamW.#make(parameters, options, signal, steps, (name, tensor, part) =>
+        uploadOptimizerTensor(file, `${name}.${part}`, tensor, signal),
+      );
+    } finally {
+      await file.close();
+    }
+  }
+
+  static async #make(
+    parameters: readonly Parameter[],
+    options: AdamWOptions,
+    signal: LongJobOptions["signal"],
+    steps: number,
+    state: (name: string, parameter: Tensor, part: StatePart) => Promise<Tensor<FloatDType>>,
   ): Promise<AdamW> {
     const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
     const { forParameter = () => ({}) } = options;
@@ -83,20 +125,16 @@ export class AdamW extends Module {
         if (states.has(name)) {
           throw new FlashMoeError("INVALID_ARGUMENT", `parameters has ${name} twice; takes each once`);
         }
-        const { backend, shape } = tensor;
-        const moment = (which: string): TensorSlot =>
-          new TensorSlot(`${name}.${which}`, scope.own(backend.zeros(shape, "f32", `${name} ${which}`)));
+        const slot = async (part: StatePart): Promise<TensorSlot> =>
+          new TensorSlot(`${name}.${part}`, scope.own(await state(name, tensor, part)));
         states.set(name, {
-          shape,
-          firstMoment: moment("first_moment"),
-          secondMoment: moment("second_moment"),
-          master:
-            tensor.dtype === "f32"
-              ? undefined
-              : new TensorSlot(`${name}.master`, scope.own(await masterCopy(tensor))),
+          shape: tensor.shape,
+          firstMoment: await slot("first_moment"),
+          secondMoment: await slot("second_moment"),
+          master: tensor.dtype === "f32" ? undefined : await slot("master"),
         });
       }
-      return new AdamW({ beta1, beta2, epsilon, weightDecay, forParameter }, states);
+      return new AdamW({ beta1, beta2, epsilon, weightDecay, forParameter }, states, steps);
     } catch (error) {
       scope.end();
       throw error;
@@ -158,6 +196,17 @@ export class AdamW extends Module {
     this.#steps = step;
   }
 
+  /**
+   * Writes moments, master copies and the number of steps as safetensors (in Node), for `load`: with the parameters,
+   * which are saved for themselves, training goes on as if it had not stopped. The file is there whole or not at all:
+   * IO_FAILED with the path.
+   */
+  async save(path: string, options: LongJobOptions = {}): Promise<void> {
+    const entries = this.slots().map(({ name, tensor }) => deviceEntry(name, tensor));
+    const { signal, onProgress } = options;
+    await writeSafetensors(path, entries, { signal, onProgress, metadata: optimizerMetadata(this.#steps) });
+  }
+
   override slots(): TensorSlot[] {
     return [...this.#states.values()].flatMap(({ firstMoment, secondMoment, master }) =>
       master === undefined ? [firstMoment, secondMoment] : [firstMoment, secondMoment, master],
@@ -202,6 +251,15 @@ function checkGradient(name: string, { shape, backend }: Tensor, gradient: Param
   expectTensor(what, gradient.values, [capacity, ...shape.slice(1)], ["f32"], backend);
   expectTensor(`the ids of ${what}`, gradient.ids, [capacity], ["i32"], backend);
   expectTensor(`the count of ${what}`, gradient.count, [1], ["i32"], backend);
+}
+
+/** What there is beside a parameter, by its end of the name. */
+type StatePart = "first_moment" | "second_moment" | "master";
+
+function stateNames({ name, tensor }: Parameter): string[] {
+  const parts: StatePart[] = ["first_moment", "second_moment"];
+  if (tensor.dtype !== "f32") parts.push("master");
+  return parts.map((part) => `${name}.${part}`);
 }
 
 /** Elements that are on the host at once while a master copy is made. */
