@@ -48,7 +48,7 @@ export async function openByteSource(from: ByteSourceLike): Promise<ByteSource> 
 const readLimit = 2 ** 30;
 
 async function openFile(path: string): Promise<ByteSource> {
-  const { fs } = nodeFiles(path);
+  const { fs } = nodeFiles("read", path);
   let size: number;
   let handle: Awaited<ReturnType<typeof fs.open>>;
   try {

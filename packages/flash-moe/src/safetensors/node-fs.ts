@@ -9,8 +9,15 @@ export interface NodeFiles {
   readonly path: typeof import("node:path");
 }
 
-/** Node's file system. UNSUPPORTED without one; `path` is for the message. */
-export function nodeFiles(path: string): NodeFiles {
+/** Without a file system: what to do instead. */
+const insteadOf = {
+  read: "a Blob or a Uint8Array works everywhere",
+  write:
+    "encodeLayerCheckpoint, encodeLanguageModel, AdamW's encode and encodeSafetensors give the file as bytes",
+};
+
+/** Node's file system. UNSUPPORTED without one; what is to be done to `path` is for the message. */
+export function nodeFiles(what: "read" | "write", path: string): NodeFiles {
   // A page may have a shim of `process` without it.
   const builtin: typeof process.getBuiltinModule | undefined = globalThis.process?.getBuiltinModule;
   const fs = builtin?.("node:fs/promises");
@@ -18,7 +25,7 @@ export function nodeFiles(path: string): NodeFiles {
   if (fs === undefined || paths === undefined) {
     throw new FlashMoeError(
       "UNSUPPORTED",
-      `there is no file system here to look for ${path} in; a Blob or a Uint8Array works everywhere`,
+      `there is no file system here to ${what} ${path}; ${insteadOf[what]}`,
     );
   }
   return { fs, path: paths };

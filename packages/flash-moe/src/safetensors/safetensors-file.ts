@@ -3,6 +3,7 @@ import { type ByteSource, type ByteSourceLike, openByteSource } from "./byte-sou
 import { headerPrefixBytes, maxHeaderBytes, type SafetensorsDType } from "./format.js";
 import { quote } from "./quote.js";
 import { readHeader, type TensorEntry } from "./read-header.js";
+import { indexEnding, openShards } from "./sharded-file.js";
 
 export interface TensorInfo {
   readonly dtype: SafetensorsDType;
@@ -30,18 +31,30 @@ export interface SafetensorsFile extends AsyncDisposable {
  * Opens a safetensors file and reads its header, strictly: whatever is wrong with it, or with the size
  * of the file, is INVALID_CHECKPOINT before any tensor is looked at. `source` is closed with the file,
  * and when opening fails. `signal` rejects with its reason.
+ *
+ * A path that ends in ".safetensors.index.json" opens the files that this index names, as one.
  */
 export async function openSafetensors(
   source: ByteSourceLike,
   options: { signal?: AbortSignalLike } = {},
 ): Promise<SafetensorsFile> {
   options.signal?.throwIfAborted();
+  if (typeof source === "string" && source.endsWith(indexEnding)) {
+    return openShards(source, (shard) => openOne(shard, options.signal));
+  }
+  return openOne(source, options.signal);
+}
+
+async function openOne(
+  source: ByteSourceLike,
+  signal: AbortSignalLike | undefined,
+): Promise<SafetensorsFile> {
   const bytes = await openByteSource(source);
   try {
     const headerLength = await readHeaderLength(bytes);
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const text = decodeUtf8(await bytes.read(headerPrefixBytes, headerLength), bytes.name);
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const dataStart = headerPrefixBytes + headerLength;
     const header = readHeader(text, bytes.size - dataStart, bytes.name);
     return new OpenFile(bytes, dataStart, header.metadata, header.tensors);
@@ -50,6 +63,13 @@ export async function openSafetensors(
     throw error;
   }
 }
+
+/** How files begin that are often taken for a safetensors file, and what they are. */
+const otherFiles: readonly (readonly [magic: string, what: string])[] = [
+  ["{", "JSON"],
+  ["PK\x03\x04", "a zip archive, as torch.save writes: save_file of Python's safetensors makes one"],
+  ["version ", "a pointer of Git LFS: `git lfs pull` fetches the file itself"],
+];
 
 async function readHeaderLength(bytes: ByteSource): Promise<number> {
   if (bytes.size < headerPrefixBytes) {
@@ -63,6 +83,11 @@ async function readHeaderLength(bytes: ByteSource): Promise<number> {
   const length = view.getBigUint64(0, true);
   const limit = Math.min(maxHeaderBytes, bytes.size - headerPrefixBytes);
   if (length < 2n || length > BigInt(limit)) {
+    const start = String.fromCharCode(...prefix);
+    const other = otherFiles.find(([magic]) => start.startsWith(magic));
+    if (other !== undefined) {
+      throw new FlashMoeError("INVALID_CHECKPOINT", `${bytes.name} is no safetensors file, but ${other[1]}`);
+    }
     throw new FlashMoeError(
       "INVALID_CHECKPOINT",
       `${bytes.name}: the header is said to have ${length} bytes; takes 2 to ${maxHeaderBytes}, of ${bytes.size - headerPrefixBytes} in the file`,

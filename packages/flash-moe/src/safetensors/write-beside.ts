@@ -6,7 +6,7 @@ import { ioError, type NodeFiles, nodeFiles } from "./node-fs.js";
  * before it begins. Writes nothing.
  */
 export async function checkWritable(path: string): Promise<void> {
-  const node = nodeFiles(path);
+  const node = nodeFiles("write", path);
   const { fs } = node;
   try {
     const { file } = await resolveTarget(node, path);
@@ -30,7 +30,7 @@ export async function writeBeside(
   signal?: AbortSignalLike,
 ): Promise<void> {
   signal?.throwIfAborted();
-  const node = nodeFiles(path);
+  const node = nodeFiles("write", path);
   const { fs } = node;
   const attempt = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     try {

@@ -16,7 +16,15 @@ import {
   TensorSlot,
   together,
 } from "@flash-moe/core";
-import { type ByteSourceLike, deviceEntry, openSafetensors, writeSafetensors } from "../safetensors/index.js";
+import {
+  type ByteSourceLike,
+  deviceEntry,
+  encodeSafetensors,
+  openSafetensors,
+  type SafetensorsEntry,
+  type WriteSafetensorsOptions,
+  writeSafetensors,
+} from "../safetensors/index.js";
 import { optimizerMetadata, readOptimizerSteps, uploadOptimizerTensor } from "./adamw-file.js";
 
 /** How one parameter is treated. */
@@ -202,9 +210,17 @@ export class AdamW extends Module {
    * IO_FAILED with the path.
    */
   async save(path: string, options: LongJobOptions = {}): Promise<void> {
+    await writeSafetensors(path, ...this.#file(options));
+  }
+
+  /** The same file as bytes in memory. */
+  async encode(options: LongJobOptions = {}): Promise<Uint8Array> {
+    return encodeSafetensors(...this.#file(options));
+  }
+
+  #file({ signal, onProgress }: LongJobOptions): [SafetensorsEntry[], WriteSafetensorsOptions] {
     const entries = this.slots().map(({ name, tensor }) => deviceEntry(name, tensor));
-    const { signal, onProgress } = options;
-    await writeSafetensors(path, entries, { signal, onProgress, metadata: optimizerMetadata(this.#steps) });
+    return [entries, { signal, onProgress, metadata: optimizerMetadata(this.#steps) }];
   }
 
   override slots(): TensorSlot[] {

@@ -20,6 +20,10 @@ describe("length of the header", () => {
   invalid("seven bytes", new Uint8Array(7), "has 7 bytes");
   invalid("0", rawFile("{}", 0, 0), "said to have 0 bytes");
   invalid("1", rawFile("{}", 0, 1), "said to have 1 bytes");
+  const startsWith = (text: string): Uint8Array => new TextEncoder().encode(text.padEnd(200));
+  invalid("JSON", startsWith('{"weight_map": {}}'), "no safetensors file, but JSON");
+  invalid("what torch.save writes", startsWith("PK\x03\x04"), "torch.save");
+  invalid("a pointer", startsWith("version https://git-lfs.github.com/spec/v1"), "Git LFS");
   invalid("one past the end", rawFile("{}", 0, 3), "said to have 3 bytes", "of 2 in the file");
   invalid("above 100 MB", rawFile("{}", 0, 100_000_001), "100000001");
   invalid("2^63", rawFile("{}", 0, 2n ** 63n), "9223372036854775808");

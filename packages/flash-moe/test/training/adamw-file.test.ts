@@ -39,6 +39,7 @@ describe.each(["f32", "bf16"] as const)("training in %s that was saved", (dtype:
     for (let n = 0; n < 3; n++) step(layer, optimizer);
     await layer.save(layerFile);
     await optimizer.save(file);
+    expect(await optimizer.encode()).toEqual(new Uint8Array(await readFile(file)));
 
     const again = await FlashMoE.load(layerFile, { backend });
     const resumed = await AdamW.load(file, again.parameters(), { weightDecay: 0.1 });
@@ -81,6 +82,4 @@ it("refuses what is no state of the parameters, and leaves nothing on the device
   for (const text of ["", "-1", "1.5", "1e3", "99999999999999999999"]) {
     await refused(AdamW.load(await steps(text), parameters), /adamw_steps is/);
   }
-  const bytes = new Uint8Array(await readFile(file));
-  expect((await AdamW.load(bytes, parameters)).steps).toBe(0);
 });

@@ -21,7 +21,10 @@ export const run: Command = defineCommand({
   name: "run",
   summary: "a layer on hidden states in a file: forward, and with --grad-output backward",
   options: {
-    checkpoint: path("F", "the layer (safetensors), with the tensor names of flash-moe or omni-moe"),
+    checkpoint: path(
+      "F",
+      "the layer: safetensors, or the index.json of several, with flash-moe's or omni-moe's names",
+    ),
     prefix: optional(text("P", "what stands before the layer's names, as model.layers.3.mlp.")),
     config: optional(path("F", "its configuration (JSON); by default in the metadata or beside the file")),
     input: path("F", "safetensors with hidden_states [B,S,H] or [T,H]: F32, F16, BF16 or F64"),
