@@ -14,16 +14,23 @@ export type ParameterGradient =
       readonly count: Tensor<"i32">;
     };
 
-/** What a module's backward gives. Owns its tensors. */
+/** What a module's backward gives. Owns its tensors, except those of the caller's that it was added to. */
 export class Gradients implements Disposable {
   /** With respect to the module's input, f32, in its shape. */
   readonly hiddenStates: Tensor<"f32">;
   /** By parameter name. */
   readonly parameters: ReadonlyMap<string, ParameterGradient>;
+  readonly #own: readonly Tensor[];
 
-  constructor(hiddenStates: Tensor<"f32">, parameters: ReadonlyMap<string, ParameterGradient>) {
+  /** `addTo`: whose tensors in it stay the caller's. */
+  constructor(
+    hiddenStates: Tensor<"f32">,
+    parameters: ReadonlyMap<string, ParameterGradient>,
+    addTo: AddTo | undefined = undefined,
+  ) {
     this.hiddenStates = hiddenStates;
     this.parameters = parameters;
+    this.#own = this.tensorsBeside(addTo);
   }
 
   /** Every tensor in it, once. */
@@ -48,9 +55,9 @@ export class Gradients implements Disposable {
     return this.tensors().filter((tensor) => !given.has(tensor));
   }
 
-  /** Idempotent. */
+  /** Frees its own. Idempotent. */
   dispose(): void {
-    for (const tensor of this.tensors()) tensor.dispose();
+    for (const tensor of this.#own) tensor.dispose();
   }
 
   [Symbol.dispose](): void {

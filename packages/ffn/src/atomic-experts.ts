@@ -58,21 +58,24 @@ export interface ExpertsBackwardOptions {
   readonly addToWeights?: Tensor<"f32">;
 }
 
-/** A backward's gradients, and that of the routing weights. Owns them all. */
+/** A backward's gradients, and that of the routing weights. Owns them, except what was added to. */
 export class ExpertsGradients implements Disposable {
   readonly gradients: Gradients;
   /** [T, k], f32. */
   readonly weights: Tensor<"f32">;
+  readonly #addToWeights: Tensor<"f32"> | undefined;
 
-  constructor(gradients: Gradients, weights: Tensor<"f32">) {
+  /** `addToWeights`: the tensor that stays the caller's, if `weights` is one. */
+  constructor(gradients: Gradients, weights: Tensor<"f32">, addToWeights?: Tensor<"f32">) {
     this.gradients = gradients;
     this.weights = weights;
+    this.#addToWeights = addToWeights;
   }
 
-  /** Idempotent. */
+  /** Frees its own. Idempotent. */
   dispose(): void {
     this.gradients.dispose();
-    this.weights.dispose();
+    if (this.weights !== this.#addToWeights) this.weights.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -234,7 +237,8 @@ export class AtomicExperts extends Module {
           ["down_embed.weight", layout.down],
           ["up_embed.weight", layout.up],
         ]);
-        return new ExpertsGradients(new Gradients(states, parameters), weights);
+        const gradients = new Gradients(states, parameters, options.addTo);
+        return new ExpertsGradients(gradients, weights, options.addToWeights);
       },
       (result) => [...result.gradients.tensors(), result.weights],
     );

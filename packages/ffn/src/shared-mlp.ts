@@ -170,7 +170,7 @@ export class SharedMlp extends Module {
             accumulate,
           }),
         );
-        return new Gradients(states, parameters);
+        return new Gradients(states, parameters, options.addTo);
       },
       (gradients) => gradients.tensors(),
     );

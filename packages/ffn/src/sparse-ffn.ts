@@ -84,7 +84,8 @@ export class SparseFfn extends Module {
           const mlp = this.mlp.backward(hiddenStates, gradOutput, { addTo: states });
           for (const tensor of mlp.tensorsBeside(states)) scope.own(tensor);
           const parameters = new Map([...mlp.parameters, ...gradients.parameters]);
-          return new ExpertsGradients(new Gradients(gradients.hiddenStates, parameters), weights);
+          const all = new Gradients(gradients.hiddenStates, parameters, addTo);
+          return new ExpertsGradients(all, weights, addToWeights);
         }),
       (result) => [...result.gradients.tensors(), result.weights],
     );

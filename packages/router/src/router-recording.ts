@@ -136,7 +136,7 @@ export class RouterRecording implements Disposable {
             );
           }
           const gradient: ParameterGradient = { layout: "dense", values: weight };
-          return new Gradients(states, new Map([["router_gate.weight", gradient]]));
+          return new Gradients(states, new Map([["router_gate.weight", gradient]]), options.addTo);
         }),
       (gradients) => gradients.tensors(),
     );

@@ -75,6 +75,7 @@ export class FlashMoeRecording implements Disposable {
           return new Gradients(
             ffn.gradients.hiddenStates,
             new Map([...router.parameters, ...ffn.gradients.parameters]),
+            addTo,
           );
         }),
       (gradients) => gradients.tensors(),

@@ -195,6 +195,31 @@ describe("FlashMoE", () => {
     expect(await read()).toEqual(before);
   });
 
+  it("frees with a backward's gradients what it made, and not what it was given", async () => {
+    const layer = await FlashMoE.create(backend, options);
+    const x = states();
+    const dy = states(undefined, 2);
+    const recording = layer.record(x);
+    const sum = recording.backward(dy);
+    const before = await sum.hiddenStates.read();
+    const live = backend.memory().liveBytes;
+    for (const addTo of [sum, { hiddenStates: sum.hiddenStates }, { parameters: sum.parameters }]) {
+      const gradients = recording.backward(dy, { addTo });
+      gradients.dispose();
+      expect(sum.tensors().some((tensor) => tensor.disposed)).toBe(false);
+      expect(backend.memory().liveBytes).toBe(live);
+    }
+    expect(await sum.hiddenStates.read()).not.toEqual(before);
+
+    const addToWeights = backend.zeros([tokens, options.topK]);
+    layer.ffn.backward(x, recording.routing, dy, { addToWeights }).dispose();
+    layer.ffn.experts.backward(x, recording.routing, dy, { addToWeights }).dispose();
+    expect(addToWeights.disposed).toBe(false);
+    expect(backend.memory().liveBytes).toBe(live + addToWeights.buffer.byteLength);
+    sum.dispose();
+    expect(sum.tensors().every((tensor) => tensor.disposed)).toBe(true);
+  });
+
   it("handles zero tokens in evaluation", async () => {
     const layer = await FlashMoE.create(backend, options);
     const x = states([0, 12]);
