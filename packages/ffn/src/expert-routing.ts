@@ -21,16 +21,20 @@ export function resolveRouting(
   expectList("ids", ids, "an Int32Array");
   expectList("weights", weights, "a Float32Array");
   const pairs = isTensor(ids) ? ids.buffer.length : ids.length;
-  const topK = tokens === 0 ? (isTensor(ids) ? (ids.shape[ids.shape.length - 1] ?? 1) : 1) : pairs / tokens;
-  if (!Number.isInteger(topK) || topK < 1) {
+  const topK = isTensor(ids) ? lastSize(ids) : tokens === 0 ? 1 : pairs / tokens;
+  if (!Number.isInteger(topK) || topK < 1 || topK * tokens !== pairs) {
+    const found = isTensor(ids) ? `the shape [${ids.shape}]` : `${pairs} elements`;
     throw new FlashMoeError(
       "INVALID_ARGUMENT",
-      `ids has ${pairs} elements for ${tokens} tokens; takes [tokens, topK]`,
+      `ids has ${found} for ${tokens} tokens; takes [tokens, topK]`,
     );
   }
   const count = isTensor(weights) ? weights.buffer.length : weights.length;
-  if (count !== pairs) {
-    throw new FlashMoeError("INVALID_ARGUMENT", `weights has ${count} elements; takes ${pairs}, as ids`);
+  if (count !== pairs || (isTensor(weights) && lastSize(weights) !== topK)) {
+    const found = isTensor(weights)
+      ? `the shape [${weights.shape}]; takes [${tokens}, ${topK}]`
+      : `${count} elements; takes ${pairs}`;
+    throw new FlashMoeError("INVALID_ARGUMENT", `weights has ${found}, as ids`);
   }
   if (!isTensor(ids)) checkIds(ids, numExperts);
   const shape = [tokens, topK];
@@ -41,6 +45,10 @@ export function resolveRouting(
       : scope.own(backend.upload(weights, shape, "f32", "routing weights")),
     topK,
   };
+}
+
+function lastSize({ shape }: Tensor): number {
+  return shape[shape.length - 1] ?? 1;
 }
 
 function expectList(name: string, value: unknown, ofHost: string): void {

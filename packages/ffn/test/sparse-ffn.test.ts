@@ -98,6 +98,15 @@ describe("AtomicExperts", () => {
       /^INVALID_ARGUMENT weights has 14 elements; takes 15/,
     );
     expect(backend.memory().liveBytes).toBe(held);
+    for (const shape of [[topK, tokens], [tokens * topK], [tokens * topK, 1]]) {
+      const [otherIds, otherWeights] = [backend.upload(ids, shape), backend.upload(weights, shape)];
+      expect(thrown(() => module.forward(x, { ids: otherIds, weights }))).toBe(
+        `INVALID_ARGUMENT ids has the shape [${shape}] for 5 tokens; takes [tokens, topK]`,
+      );
+      expect(thrown(() => module.forward(x, { ids, weights: otherWeights }))).toBe(
+        `INVALID_ARGUMENT weights has the shape [${shape}]; takes [5, 3], as ids`,
+      );
+    }
     const device = backend.upload(bad, [tokens, topK]);
     const output = module.forward(x, { ids: device, weights });
     await expect(output.read()).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });

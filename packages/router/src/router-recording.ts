@@ -1,6 +1,5 @@
 import {
   type AddTo,
-  bufferOf,
   checkAddTo,
   cloneTensor,
   type DeviceBuffer,
@@ -171,10 +170,19 @@ export class RouterRecording implements Disposable {
     const { shape, backend } = this.routing.logits;
     const given =
       outputs.logits && expectTensor("the gradient of the logits", outputs.logits, shape, ["f32"], backend);
+    const ofWeights =
+      outputs.weights &&
+      expectTensor(
+        "the gradient of the weights",
+        outputs.weights,
+        this.routing.weights.shape,
+        ["f32"],
+        backend,
+      );
     return withScope(
       (scope) => {
         const gradLogits = scope.own(given ? cloneTensor(given) : newTensor(this.#weight.backend, shape));
-        if (outputs.weights !== undefined) {
+        if (ofWeights !== undefined) {
           this.#weight.backend.ops.routerSelectBackward({
             tokens: this.#tokens,
             keysX,
@@ -183,7 +191,7 @@ export class RouterRecording implements Disposable {
             normalizeWeights,
             logits: this.routing.logits.buffer,
             ids: this.routing.ids.buffer,
-            gradWeights: bufferOf("the gradient of the weights", outputs.weights),
+            gradWeights: ofWeights.buffer,
             gradLogits: gradLogits.buffer,
             accumulate: given && ["gradLogits"],
           });

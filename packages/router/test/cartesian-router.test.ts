@@ -136,6 +136,19 @@ describe("CartesianRouter", () => {
     expect(() => recording.backward({ logits: weights })).toThrow(/shape \[7,5\]; takes \[7,10\]/);
   });
 
+  it("takes gradients in the shapes of what they are of", async () => {
+    const router = await CartesianRouter.create(backend, config);
+    const recording = router.record(states());
+    const turned = (shape: readonly number[]) => backend.zeros([...shape].reverse());
+    const { weights, logits } = recording.routing;
+    expect(() => recording.backward({ weights: turned(weights.shape) })).toThrow(
+      `the gradient of the weights has the shape [5,${tokens}]; takes [${tokens},5]`,
+    );
+    expect(() => recording.backward({ logits: turned(logits.shape) })).toThrow(
+      "the gradient of the logits has",
+    );
+  });
+
   it("leaves the statistics as they were where what goes on with a recording fails", async () => {
     const router = await CartesianRouter.create(backend, config);
     router.record(states()).dispose();
