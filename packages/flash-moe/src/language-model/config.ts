@@ -20,6 +20,9 @@ export const byteValues: number = 256;
 
 export const maxWindow: number = 4096;
 
+/** Bytes that are predicted at once: more would fill the host with logits, a gigabyte by then. */
+export const maxBatchSize: number = 2 ** 20;
+
 /** The model of `npm start`; why these sizes is written in docs/decisions/language-model.md. */
 const defaultWindow = 6;
 const defaultLayer: FlashMoeOptions = {

@@ -1,4 +1,5 @@
 import { type AbortSignalLike, expectInteger, FlashMoeError } from "@flash-moe/core";
+import { maxBatchSize } from "./config.js";
 import { contextIds } from "./contexts.js";
 import { crossEntropyBits } from "./cross-entropy.js";
 import type { LanguageModel } from "./language-model.js";
@@ -8,7 +9,7 @@ export interface EvaluateOptions {
   readonly start?: number;
   /** Behind the last byte to predict. Default the end of the text. */
   readonly end?: number;
-  /** Bytes that are predicted at once. The loss depends on it by rounding alone. Default 1,024. */
+  /** Bytes that are predicted at once. The loss depends on it by rounding alone. At most 2^20, default 1,024. */
   readonly batchSize?: number;
   /** Rejects with its reason. */
   readonly signal?: AbortSignalLike;
@@ -39,7 +40,7 @@ export async function evaluate(
       `start is ${start} and end ${end}; takes a part of the text with at least one byte`,
     );
   }
-  expectInteger("batchSize", batchSize, 1);
+  expectInteger("batchSize", batchSize, 1, maxBatchSize);
   let bits = 0;
   for (let at = start; at < end; at += batchSize) {
     signal?.throwIfAborted();

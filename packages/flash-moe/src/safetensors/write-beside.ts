@@ -44,7 +44,8 @@ export async function writeBeside(
   const { dirname, basename, join } = node.path;
   const folder = dirname(target.file);
   const random = Math.random().toString(36).slice(2, 10);
-  const beside = join(folder, `.${basename(target.file).slice(0, 100)}.${random}.tmp`);
+  // A name has 255 bytes at most, and a character up to three.
+  const beside = join(folder, `.${basename(target.file).slice(0, 60)}.${random}.tmp`);
   const handle = await attempt(() => fs.open(beside, "wx"));
   let renamed = false;
   try {

@@ -1,5 +1,5 @@
 import { type AbortSignalLike, expectInteger, FlashMoeError, giveWay, Scope } from "@flash-moe/core";
-import { byteValues } from "../language-model/config.js";
+import { byteValues, maxBatchSize } from "../language-model/config.js";
 import { contextIds } from "../language-model/contexts.js";
 import { crossEntropyBits } from "../language-model/cross-entropy.js";
 import type { LanguageModel } from "../language-model/language-model.js";
@@ -11,7 +11,7 @@ import { TextPositions } from "./text-positions.js";
 export interface TrainOptions {
   /** Default `trainDefaults.steps`, as all below. */
   readonly steps?: number;
-  /** Bytes that are predicted per step, at least 2. */
+  /** Bytes that are predicted per step, 2 to 2^20. */
   readonly batchSize?: number;
   /** Where in the text training begins. Together with the model's seed it decides every bit. */
   readonly seed?: number;
@@ -131,7 +131,7 @@ async function trainStep(
 
 function checkOptions(steps: number, batchSize: number, learningRate: number): void {
   expectInteger("steps", steps, 1);
-  expectInteger("batchSize", batchSize, 2);
+  expectInteger("batchSize", batchSize, 2, maxBatchSize);
   if (!Number.isFinite(learningRate) || learningRate < 0) {
     throw new FlashMoeError(
       "INVALID_ARGUMENT",

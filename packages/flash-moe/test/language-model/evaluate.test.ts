@@ -61,6 +61,7 @@ it.each([
   { start: 5, end: 5 },
   { start: 1.5 },
   { batchSize: 0 },
+  { batchSize: 2 ** 20 + 1 },
 ])("refuses %j", async (options) => {
   await expect(evaluate(model, tinyText, options)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });

@@ -293,6 +293,11 @@ describe("a file is there whole or not at all", () => {
     expect(await readFile(join(folder, "file"), "utf8")).toBe("x");
   });
 
+  test.each(["a".repeat(255), "字".repeat(85)])("a name of 255 bytes, %s", async (name) => {
+    await writeSafetensors(join(folder, name), [entry("a", "F32", [1], [ones(4)])]);
+    expect(await readdir(folder)).toEqual([name]);
+  });
+
   test("a relative path without a folder", async () => {
     const before = process.cwd();
     process.chdir(folder);

@@ -119,13 +119,17 @@ it("lets timers through", async () => {
   expect(turns).toBeGreaterThan(0);
 });
 
-it.each([{ steps: 0 }, { steps: 1.5 }, { batchSize: 1 }, { learningRate: -1 }, { learningRate: Number.NaN }])(
-  "refuses %j",
-  async (options) => {
-    const model = await tinyModel(backend);
-    await expect(train(model, tinyText, options).next()).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-  },
-);
+it.each([
+  { steps: 0 },
+  { steps: 1.5 },
+  { batchSize: 1 },
+  { batchSize: 2 ** 20 + 1 },
+  { learningRate: -1 },
+  { learningRate: Number.NaN },
+])("refuses %j", async (options) => {
+  const model = await tinyModel(backend);
+  await expect(train(model, tinyText, options).next()).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+});
 
 it("refuses a text without a byte", async () => {
   const model = await tinyModel(backend);
