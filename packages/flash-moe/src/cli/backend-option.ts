@@ -90,10 +90,10 @@ export async function chosenProvider(
   { io }: CommandContext,
 ): Promise<BackendProvider | undefined> {
   const { backend: name, "backend-options": options } = choice;
-  if (name === "auto" || name === "all") {
-    if (options === undefined) return undefined;
+  if (options !== undefined && (name === "auto" || name === "all")) {
     throw new UsageError(`--backend-options are those of one backend; --backend is ${name}, takes its name`);
   }
+  if (name === "auto") return undefined;
   if (!names.includes(name)) resolveContributedImports();
   const provider = await findProvider(resolveBackend(name, io.cwd));
   if (options === undefined) return provider;

@@ -105,6 +105,16 @@ describe("--backend", () => {
     expect((await shell.run(`${init} --backend auto --json`)).stderr).toBe("");
   });
 
+  it("is all of them for info alone", async () => {
+    for (const command of [init, "verify --only capabilities"]) {
+      const { code, stderr, stdout } = await shell.run(`${command} --backend all`);
+      expect(stderr).toMatch(
+        /^flash-moe: UNAVAILABLE: backend is all, which cannot be imported .*takes auto, cuda/,
+      );
+      expect([code, stdout]).toEqual([1, ""]);
+    }
+  });
+
   it("that imports what is not there is told which file wants it", async () => {
     await writeFile(shell.path("mine.mjs"), 'import "@flash-moe/cor";\n');
     const { code, stderr } = await shell.run(`${init} --backend ./mine.mjs`);
