@@ -1,6 +1,7 @@
 import type {
   BackendImplementation,
   BackendRuntime,
+  DeviceLoss,
   OpCalls,
   OpName,
   Ops,
@@ -64,12 +65,7 @@ export function createImplementation(
     device.scratch.clear();
   });
 
-  void gpu.lost.then(({ reason, message }) => {
-    runtime.lose({
-      reason: reason === "destroyed" ? "destroyed" : "unknown",
-      message: message === "" ? "no reason was given" : message,
-    });
-  });
+  const forgetLoss = onLoss(gpu, (loss) => runtime.lose(loss));
 
   // On a device of somebody else's, errors outside our own scopes are theirs.
   if (options.ownsDevice) {
@@ -217,6 +213,7 @@ export function createImplementation(
     // Not by onSubmittedWorkDone: some runtimes forget to settle it, where what is mapped is what everybody waits for.
     sync: () => withLateErrors([], true),
     async dispose() {
+      forgetLoss();
       for (const memory of living) for (const { buffer } of memory.parts) queue.destroy(buffer);
       living.clear();
       device.scratch.clear();
@@ -232,6 +229,20 @@ export function createImplementation(
       gpu.destroy();
       runtime.lose({ reason: "destroyed", message: "the loss was asked for" });
     },
+  };
+}
+
+/** Calls `listener` when the device is lost, unless what this returns was called before: a device may outlive it. */
+function onLoss(gpu: GPUDevice, listener: (loss: DeviceLoss) => void): () => void {
+  let listening: typeof listener | undefined = listener;
+  void gpu.lost.then(({ reason, message }) => {
+    listening?.({
+      reason: reason === "destroyed" ? "destroyed" : "unknown",
+      message: message === "" ? "no reason was given" : message,
+    });
+  });
+  return () => {
+    listening = undefined;
   };
 }
 

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { type Backend, type ExpertsForwardCall, FlashMoeError, SeededRandom } from "@flash-moe/core";
 import { afterAll, beforeAll, describe, expect, vi } from "vitest";
 import {
@@ -8,6 +10,9 @@ import {
   openFragileDevice,
   withoutAdapter,
 } from "./helpers/open.js";
+
+setFlagsFromString("--expose-gc");
+const collectGarbage: () => void = runInNewContext("gc");
 
 let backend: Backend;
 beforeAll(async () => {
@@ -292,6 +297,24 @@ describe("dispose", () => {
     const reading = own.read(own.upload([1, 2, 3], [3]).buffer);
     await own.dispose();
     expect(await reading).toEqual(Float32Array.of(1, 2, 3));
+  });
+
+  it("leaves nothing behind on a device that lives on", async () => {
+    const device = await openDevice();
+    const open = async () => {
+      const own = await openBackend({ device });
+      await own.read(own.upload([1], [1]).buffer);
+      await own.dispose();
+      return new WeakRef(own);
+    };
+    const disposed = await open();
+    // What promises have held is let go in later turns.
+    await vi.waitFor(() => {
+      collectGarbage();
+      // Not the backend itself: the failure would hold it.
+      expect(disposed.deref() === undefined).toBe(true);
+    });
+    device.destroy();
   });
 
   it("leaves nothing behind that keeps the process alive", async () => {
