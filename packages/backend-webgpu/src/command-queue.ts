@@ -10,6 +10,8 @@ const slotBytes = 256;
 const slots = 256;
 /** After so many dispatches work is submitted, so that the device does not wait for the host to go on. */
 const dispatchesPerSubmit = 64;
+/** Likewise after so much memory has been given up that commands may still use. */
+const destroyedBytesPerSubmit = 2 ** 26;
 /** Workgroups in one dimension of a grid. */
 const mostWorkgroups = 65_535;
 
@@ -24,6 +26,7 @@ export class CommandQueue {
   #pass: GPUComputePassEncoder | undefined;
   #used = 0;
   #dispatches = 0;
+  #destroyedBytes = 0;
   #timer: KernelTimer | undefined;
 
   constructor(device: GPUDevice, scopes: ErrorScopes) {
@@ -90,8 +93,13 @@ export class CommandQueue {
 
   /** Destroys a buffer once the commands that may use it are submitted. */
   destroy(buffer: GPUBuffer): void {
-    if (this.#encoder === undefined) buffer.destroy();
-    else this.#destroyLater.push(buffer);
+    if (this.#encoder === undefined) {
+      buffer.destroy();
+      return;
+    }
+    this.#destroyLater.push(buffer);
+    this.#destroyedBytes += buffer.size;
+    if (this.#destroyedBytes > destroyedBytesPerSubmit) this.flush();
   }
 
   /** Runs `work`, which dispatches and does not throw; resolves with what each dispatch took. */
@@ -124,6 +132,7 @@ export class CommandQueue {
     });
     this.#used = 0;
     this.#dispatches = 0;
+    this.#destroyedBytes = 0;
     for (const buffer of this.#destroyLater.splice(0)) buffer.destroy();
   }
 

@@ -3,6 +3,7 @@ import { runInNewContext } from "node:vm";
 import { type Backend, type ExpertsForwardCall, FlashMoeError, SeededRandom } from "@flash-moe/core";
 import { afterAll, beforeAll, describe, expect, vi } from "vitest";
 import {
+  altered,
   bareAdapter,
   itOnAdapter as it,
   openBackend,
@@ -277,6 +278,37 @@ it("an error that nobody caught rejects the next await", async () => {
   expect(String(error)).toContain("webgpu: ");
   await own.sync();
   await own.dispose();
+});
+
+it("gives up large memory soon, also while commands wait to be submitted", async () => {
+  const device = await openDevice();
+  let held = 0;
+  let most = 0;
+  const own = await openBackend({
+    device: altered(device, {
+      createBuffer: (descriptor: GPUBufferDescriptor) => {
+        const buffer = device.createBuffer(descriptor);
+        const destroy = vi.spyOn(buffer, "destroy");
+        destroy.mockImplementation(() => {
+          held -= descriptor.size;
+          destroy.mockRestore();
+          buffer.destroy();
+        });
+        held += descriptor.size;
+        most = Math.max(most, held);
+        return buffer;
+      },
+    }),
+  });
+  const size = 2 ** 24;
+  const [source, target] = [own.alloc("f32", 4), own.alloc("f32", 4)];
+  for (let n = 0; n < 50; n++) {
+    own.copy(source, target);
+    own.alloc("f32", size / 4).dispose();
+  }
+  expect(most).toBeLessThan(10 * size);
+  await own.dispose();
+  device.destroy();
 });
 
 it("has room for a buffer where scratch is only kept for later", async () => {
