@@ -6,6 +6,7 @@
 #include "kernels/expert_pair_grad.cuh"
 #include "kernels/expert_table_combine.cuh"
 #include "kernels/expert_table_grad.cuh"
+#include "ops/check_sizes.h"
 #include "ops/expert_costs.h"
 #include "ops/expert_dense_backward.h"
 #include "ops/expert_major.h"
@@ -197,6 +198,8 @@ void experts_backward_by(Context& context, const ExpertsBackwardCall& call, Expe
     clear(context, call.grad_up, call.num_experts * call.hidden_size);
     return;
   }
+  check_counted("hiddenSize", call.hidden_size);
+  check_counted("topK", call.top_k);
   const Scratch up_scratch(context, static_cast<size_t>(pairs) * 4, "inner products with down");
   const Scratch down_scratch(context, static_cast<size_t>(pairs) * 4, "inner products with up");
   auto* const of_up = up_scratch.as<float>();

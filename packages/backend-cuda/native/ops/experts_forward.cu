@@ -5,6 +5,7 @@
 
 #include "kernels/expert_combine.cuh"
 #include "kernels/expert_forward.cuh"
+#include "ops/check_sizes.h"
 #include "ops/expert_dense.h"
 #include "ops/expert_passes.h"
 #include "ops/expert_storage.h"
@@ -120,6 +121,8 @@ size_t experts_forward_scratch_bytes(const DeviceLimits& limits, const ExpertsFo
 
 void experts_forward_by(Context& context, const ExpertsForwardCall& call, ExpertsStrategy strategy) {
   if (call.tokens == 0) return;
+  check_counted("hiddenSize", call.hidden_size);
+  check_counted("topK", call.top_k);
   if (strategy == ExpertsStrategy::sliced) return sliced(context, call);
   with_storage(call.down.dtype, [&](auto element) {
     using T = decltype(element);

@@ -5,6 +5,7 @@
 #include "kernels/router_grad.cuh"
 #include "kernels/router_staircase.cuh"
 #include "kernels/router_staircase_long.cuh"
+#include "ops/check_sizes.h"
 #include "ops/ops.h"
 
 namespace flash_moe {
@@ -64,6 +65,7 @@ void bisect(Context& context, const RouterSelectForwardCall& call) {
 
 void router_select_forward(Context& context, const RouterSelectForwardCall& call) {
   if (call.tokens == 0) return;
+  check_counted("topK", call.top_k);
   if (context.limits().tuning.router == "bisect") return bisect(context, call);
   if (call.top_k <= 16) return launch_staircase<16>(context, call);
   if (call.top_k <= 32) return launch_staircase<32>(context, call);
@@ -97,6 +99,7 @@ void launch_grad(Context& context, const RouterSelectBackwardCall& call) {
 
 void router_select_backward(Context& context, const RouterSelectBackwardCall& call) {
   if (call.tokens == 0) return;
+  check_counted("topK", call.top_k);
   const bool is_short = call.top_k <= staircase_limit && call.keys_x + call.keys_y <= 2 * short_axis;
   if (is_short) return launch_grad<1>(context, call);
   launch_grad<8>(context, call);

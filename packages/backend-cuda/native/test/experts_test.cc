@@ -538,6 +538,29 @@ void test_choice() {
   expect(backward(1024, 102400, 4096, DType::f16) == Backward::gathered, "f16 is gathered");
 }
 
+// A counter of 32 bits would go beyond its last value, and on from the lowest.
+void test_largest(TestContext& context) {
+  ExpertsForwardCall forward{};
+  forward.tokens = forward.hidden_size = forward.num_experts = 1;
+  forward.top_k = INT32_MAX;
+  ExpertsBackwardCall backward{};
+  static_cast<ExpertsShape&>(backward) = forward;
+  for (const auto strategy : {ExpertsStrategy::fused, ExpertsStrategy::sliced, ExpertsStrategy::dense}) {
+    expect(code_of([&] { experts_forward_by(context, forward, strategy); }, "topK is 2147483647") ==
+               "INVALID_ARGUMENT",
+           "no more experts of a token than can be counted");
+  }
+  for (const auto strategy : {Backward::gathered, Backward::dense}) {
+    expect(code_of([&] { experts_backward_by(context, backward, strategy); }, "topK is 2147483647") ==
+               "INVALID_ARGUMENT",
+           "nor in the backward");
+  }
+  forward.top_k = 1;
+  forward.hidden_size = INT32_MAX - 510;
+  expect(code_of([&] { experts_forward(context, forward); }, "hiddenSize is 2147483137") == "INVALID_ARGUMENT",
+         "nor longer rows");
+}
+
 }  // namespace
 }  // namespace flash_moe
 
@@ -546,6 +569,7 @@ int main() {
   std::mt19937_64 random(7);
   TestContext context;
   test_choice();
+  test_largest(context);
   test_forwards(context, random);
   test_op(context, random);
   test_scales(context, random);

@@ -156,13 +156,7 @@ void test_choice(TestContext& context) {
   context.change_limits().ptx = 80;
   expect(chosen(1024, 2048) == Tiles::of_128, "no instruction that the code does not have");
   context.change_limits().tuning.tiles = "wgmma_128_by_256";
-  std::string code;
-  try {
-    chosen(1024, 2048);
-  } catch (const Failure& failure) {
-    code = failure.code;
-  }
-  expect(code == "UNSUPPORTED", "nor where it is tuned");
+  expect(code_of([&] { chosen(1024, 2048); }) == "UNSUPPORTED", "nor where it is tuned");
 }
 
 void run_all() {

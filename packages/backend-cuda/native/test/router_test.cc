@@ -239,6 +239,15 @@ void run() {
   for (const uint32_t n : {15u, 16u, 2021161081u, 2147483646u}) {
     expect(gapped(n) == gapped(int64_t{n}), "place " + std::to_string(n) + " fits 32 bits");
   }
+  RouterSelectForwardCall most{};
+  most.tokens = most.keys_x = most.keys_y = 1;
+  most.top_k = INT32_MAX;
+  RouterSelectBackwardCall backward{};
+  static_cast<RouterShape&>(backward) = most;
+  for (const std::string& code : {code_of([&] { router_select_forward(context, most); }, "topK is 2147483647"),
+                                  code_of([&] { router_select_backward(context, backward); }, "topK is 2147483647")}) {
+    expect(code == "INVALID_ARGUMENT", "no more pairs than can be counted");
+  }
   // A block without room for the lists.
   context.change_limits().shared_bytes_per_block = 4096;
   for (Variant v : {Variant{7, 30, 41, 100}, Variant{2, 37, 41, 1517}}) {

@@ -58,18 +58,6 @@ std::vector<float> read(Device& device, const void* from, size_t count) {
   return values;
 }
 
-template <typename Work>
-std::string code_of(Work&& work, const char* text = "") {
-  try {
-    work();
-  } catch (const Failure& failure) {
-    expect(std::string(failure.what()).find(text) != std::string::npos,
-           std::string("\"") + text + "\" in: " + failure.what());
-    return failure.code;
-  }
-  return "";
-}
-
 std::unique_ptr<Device> open(size_t limit = 0, bool graphs = true) {
   OpenOptions options;
   options.memory_limit = limit;

@@ -219,4 +219,17 @@ inline void expect(bool condition, const std::string& what) {
   std::abort();
 }
 
+// Of the failure that the work ends with, whose message has `text` in it; empty where there is none.
+template <typename Work>
+std::string code_of(Work&& work, const char* text = "") {
+  try {
+    work();
+  } catch (const Failure& failure) {
+    expect(std::string(failure.what()).find(text) != std::string::npos,
+           std::string("\"") + text + "\" in: " + failure.what());
+    return failure.code;
+  }
+  return "";
+}
+
 }  // namespace flash_moe::test
