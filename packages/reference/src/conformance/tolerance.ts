@@ -37,6 +37,11 @@ export const unitRoundoff: Readonly<Record<FloatDType, number>> = {
 const smallestNormal = 2 ** -126;
 const halfSmallestF16 = 2 ** -25;
 
+/** The most that rounding to `dtype` is off by where a number is too small for its share, {@link unitRoundoff}. */
+export function roundingFloor(dtype: FloatDType): number {
+  return dtype === "f16" ? halfSmallestF16 : smallestNormal;
+}
+
 /**
  * Relative to the sum of the terms' absolute values, the error of products summed in f32 in any order:
  * at most `length` unit roundoffs u. Beyond 16 terms, roundings of both signs compensate: 4 u sqrt(length)
@@ -50,8 +55,7 @@ export function sumError(length: number): number {
 export function toleranceFor(dtype: FloatDType, errors: Float64Array): Tolerance {
   if (dtype === "f32") return { absolute: errors.map((error) => error + smallestNormal), relative: 0 };
   const relative = unitRoundoff[dtype];
-  const floor = dtype === "f16" ? halfSmallestF16 : smallestNormal;
-  return { absolute: errors.map((error) => error * (1 + relative) + floor), relative };
+  return { absolute: errors.map((error) => error * (1 + relative) + roundingFloor(dtype)), relative };
 }
 
 /** The worst element, by share of its tolerance. NaN matches NaN, an infinity matches itself. */

@@ -1,7 +1,7 @@
 import type { Activation, FloatDType } from "@flash-moe/core";
 import { activationFunction } from "../../oracle/activation.js";
 import { type MatmulShape, matmul as matmulFloat64 } from "../../oracle/matmul.js";
-import { sumError, unitRoundoff } from "../tolerance.js";
+import { roundingFloor, sumError, unitRoundoff } from "../tolerance.js";
 
 /**
  * Values in float64 and, for each, a bound on the error of computing it in f32 (running error analysis, to
@@ -40,9 +40,10 @@ export function multiply(a: Approximate, b: Approximate): Approximate {
 /** Rounded to `dtype` on the way. */
 export function rounded(a: Approximate, dtype: FloatDType): Approximate {
   if (dtype === "f32") return a;
+  const floor = roundingFloor(dtype);
   return {
     values: a.values,
-    errors: a.errors.map((e, n) => e + unitRoundoff[dtype] * Math.abs(a.values[n])),
+    errors: a.errors.map((e, n) => e + Math.max(unitRoundoff[dtype] * Math.abs(a.values[n]), floor)),
   };
 }
 

@@ -35,6 +35,8 @@ interface ForwardVariant extends MlpVariant {
 type Output = "gradHiddenStates" | "gradGate" | "gradUp" | "gradDown";
 
 interface BackwardVariant extends MlpVariant {
+  /** Deviation of the incoming gradient. Default 1. */
+  readonly gradScale?: number;
   /** Which outputs are asked for; all by default. */
   readonly outputs?: readonly Output[];
   readonly accumulate?: NonNullable<MlpBackwardCall["accumulate"]>;
@@ -86,6 +88,8 @@ const backward: readonly BackwardVariant[] = [
     { name: `f32/accumulate-${output}`, ...shape, accumulate: [output] },
   ]),
   { name: "bf16/accumulate-all", ...shape, dtype: "bf16", accumulate: [...allOutputs] },
+  // The gradient of the intermediate is below what f16 has all of its digits for.
+  { name: "f16/small-gradient", ...shape, dtype: "f16", gradScale: 2 ** -18 },
 ];
 
 /** `mlpForward` and `mlpBackward` against the oracle. */
@@ -178,7 +182,7 @@ async function runBackward(context: CaseContext, variant: BackwardVariant): Prom
   const { tokens, hiddenSize, intermediateSize, dtype = "f32", activation = "silu" } = variant;
   const wanted = variant.outputs ?? allOutputs;
   const host = makeMlp(context, variant);
-  const gradOutput = inputs.normal(tokens * hiddenSize, dtype);
+  const gradOutput = inputs.normal(tokens * hiddenSize, dtype, variant.gradScale);
   const starts: Partial<Record<Output, Float64Array>> = {};
   const buffers: Partial<Record<Output, DeviceBuffer>> = {};
   for (const name of wanted) {
