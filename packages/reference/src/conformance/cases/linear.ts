@@ -16,6 +16,8 @@ interface LinearVariant {
   readonly inputNorm?: boolean;
   readonly outputNorm?: boolean;
   readonly numbers?: "normal" | "outliers";
+  /** Standard deviation of a and of b. Default 1. */
+  readonly scale?: number;
   /** Mean of `a`, and of its statistics, in standard deviations. */
   readonly mean?: number;
 }
@@ -66,6 +68,9 @@ const variants: readonly LinearVariant[] = [
   { name: "f32/no-inner", size: [4, 0, 3] },
   { name: "f32/no-inner-accumulate", size: [4, 0, 3], accumulate: true },
   { name: "f32/no-inner-output-norm", size: [4, 0, 3], outputNorm: true },
+  // Beyond the largest finite number an output is infinite.
+  { name: "f16/overflow", size: [9, 1, 13], dtypes: storage.f16, scale: 2 ** 8 },
+  { name: "bf16/overflow", size: [9, 1, 13], dtypes: storage.bf16, scale: 2 ** 64 },
   ...(["f16", "bf16"] as const).flatMap((dtype): LinearVariant[] => [
     { name: `${dtype}/odd-sizes`, size: [37, 129, 65], dtypes: storage[dtype] },
     { name: `${dtype}/transpose-b`, size: [17, 65, 33], dtypes: storage[dtype], transposeB: true },
@@ -125,12 +130,13 @@ async function runLinear(context: CaseContext, variant: LinearVariant): Promise<
   const { inputs } = context;
   const [rows, inner, columns] = variant.size;
   const [dtypeA, dtypeB, dtypeOutput] = variant.dtypes ?? storage.f32;
-  const { transposeA = false, transposeB = false, accumulate = false, mean = 0 } = variant;
+  const { transposeA = false, transposeB = false, accumulate = false } = variant;
+  const { scale = 1, mean = 0 } = variant;
   const a =
     variant.numbers === "outliers"
       ? inputs.outliers(rows * inner, dtypeA)
-      : inputs.normal(rows * inner, dtypeA, 1, mean);
-  const b = inputs.normal(inner * columns, dtypeB);
+      : inputs.normal(rows * inner, dtypeA, scale, mean);
+  const b = inputs.normal(inner * columns, dtypeB, scale);
   const start = accumulate ? inputs.normal(rows * columns) : undefined;
   const inputNorm = variant.inputNorm ? norm(context, inputs, inner, mean) : undefined;
   const outputNorm = variant.outputNorm ? norm(context, inputs, columns, 2) : undefined;

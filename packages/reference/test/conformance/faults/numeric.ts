@@ -86,6 +86,19 @@ export const numericFaults: readonly Fault[] = [
     found: ["linear/bf16/odd-sizes", "linear/bf16/from-f32"],
   },
   {
+    name: "the largest number in place of infinity",
+    change: replacedBy("linear", async (call, run, tools) => {
+      run(call);
+      if (call.output.dtype === "f32") return;
+      const largest = call.output.dtype === "f16" ? 65504 : (2 - 2 ** -7) * 2 ** 127;
+      await rewrite(tools, call.output, (values) =>
+        values.map((value) => Math.max(-largest, Math.min(largest, value))),
+      );
+    }),
+    cases: /^linear\/(f16|bf16)\//,
+    found: ["linear/f16/overflow", "linear/bf16/overflow"],
+  },
+  {
     name: "the output rounded twice, before and after the addend",
     change: replacedBy("expertsForward", async (call, run, tools) => {
       const { addend, ...rest } = call;
