@@ -42,6 +42,7 @@ export {
   type BlobLike,
   type ByteSource,
   type ByteSourceLike,
+  deviceEntry,
   encodeSafetensors,
   hostEntry,
   openSafetensors,
@@ -49,6 +50,8 @@ export {
   type SafetensorsEntry,
   type SafetensorsFile,
   type TensorInfo,
+  type UploadOptions,
+  uploadFromFile,
   type WriteSafetensorsOptions,
   writeSafetensors,
 } from "./safetensors/index.js";

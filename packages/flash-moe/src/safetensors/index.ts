@@ -1,5 +1,5 @@
 export type { BlobLike, ByteSource, ByteSourceLike } from "./byte-source.js";
-export { deviceEntry, hostEntry, uploadFromFile } from "./device-tensors.js";
+export { deviceEntry, hostEntry, type UploadOptions, uploadFromFile } from "./device-tensors.js";
 export {
   type SafetensorsDType,
   safetensorsDTypes,
