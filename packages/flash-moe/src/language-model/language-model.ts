@@ -107,14 +107,15 @@ export class LanguageModel extends Module {
    * statistics of this batch (at least 2 tokens) and updates the running ones. The caller owns the result.
    */
   record(ids: Int32Array, options: { readonly training?: boolean } = {}): LanguageModelRecording {
-    const scope = new Scope();
+    const contexts = this.#embedding.forward(ids);
     try {
-      const contexts = scope.own(this.#embedding.forward(ids));
-      const layer = scope.own(this.layer.record(contexts.output, { ...options, addend: contexts.output }));
-      const logits = this.#head.forward(layer.output);
-      return new LanguageModelRecording(this.#embedding, this.#head, contexts, layer, logits);
+      const layerOptions = { ...options, addend: contexts.output };
+      return this.layer.recordFor(contexts.output, layerOptions, (layer) => {
+        const logits = this.#head.forward(layer.output);
+        return new LanguageModelRecording(this.#embedding, this.#head, contexts, layer, logits);
+      });
     } catch (error) {
-      scope.end();
+      contexts.dispose();
       throw error;
     }
   }

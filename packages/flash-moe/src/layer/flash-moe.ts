@@ -186,10 +186,27 @@ export class FlashMoE extends Module {
     hiddenStates: Tensor,
     options: { readonly training?: boolean; readonly addend?: Tensor } = {},
   ): FlashMoeRecording {
+    return this.recordFor(hiddenStates, options, (recording) => recording);
+  }
+
+  /**
+   * `record` for a `work` that goes on with it, as one step: where either throws, the recording is freed and the
+   * running statistics are as before.
+   */
+  recordFor<Result>(
+    hiddenStates: Tensor,
+    options: { readonly training?: boolean; readonly addend?: Tensor },
+    work: (recording: FlashMoeRecording) => Result,
+  ): Result {
     const { training, addend } = options;
-    return this.router.recordFor(hiddenStates, { training }, (recording) => {
-      const output = this.ffn.forward(hiddenStates, recording.routing, { addend });
-      return new FlashMoeRecording(this.ffn, hiddenStates, recording, output);
+    return this.router.recordFor(hiddenStates, { training }, (routed) => {
+      const output = this.ffn.forward(hiddenStates, routed.routing, { addend });
+      try {
+        return work(new FlashMoeRecording(this.ffn, hiddenStates, routed, output));
+      } catch (error) {
+        output.dispose();
+        throw error;
+      }
     });
   }
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { contextIds } from "../../src/language-model/contexts.js";
 import { crossEntropyBits } from "../../src/language-model/cross-entropy.js";
 import { LanguageModel } from "../../src/language-model/language-model.js";
+import { openFailing } from "../helpers/failing-backend.js";
 import { tinyModel, tinyText, weightsOf } from "./tiny-model.js";
 
 let backend: Backend;
@@ -153,3 +154,35 @@ it("leaves nothing on the device, also where memory runs out", async () => {
   expect(cramped.memory().liveBytes).toBe(0);
   await cramped.dispose();
 });
+
+it.each(["allocation", "op"] as const)(
+  "is as before where a record fails, whichever %s it is",
+  async (what) => {
+    const device = await openFailing();
+    const model = await tinyModel(device.backend);
+    const ids = contextIds(tinyText, positions, 3);
+    const before = await weightsOf(model);
+    const { liveBytes } = device.backend.memory();
+    for (let failures = 0; ; failures++) {
+      device[what] = failures;
+      let recording: { dispose(): void } | undefined;
+      try {
+        recording = model.record(ids);
+      } catch (error) {
+        expect(error).toMatchObject({ code: "OUT_OF_MEMORY" });
+      }
+      device[what] = undefined;
+      if (recording !== undefined) {
+        recording.dispose();
+        expect(failures).toBeGreaterThan(4);
+        break;
+      }
+      expect(device.backend.memory().liveBytes).toBe(liveBytes);
+      expect(model.layer.router.batchesTracked).toBe(0);
+      expect(await weightsOf(model)).toEqual(before);
+    }
+    expect(device.backend.memory().liveBytes).toBe(liveBytes);
+    expect(await weightsOf(model)).not.toEqual(before);
+    await device.backend.dispose();
+  },
+);
