@@ -1,8 +1,10 @@
-import type { DeviceBuffer, OpCalls, TypedArray } from "@flash-moe/core";
+import { type DeviceBuffer, type OpCalls, type TypedArray, together } from "@flash-moe/core";
 import type { BufferScope } from "./buffer-scope.js";
 import { type ConformanceCase, needs } from "./case.js";
 import type { CaseContext } from "./context.js";
 import { check, checkEqual, checkRejects, checkSameBits, checkThrows } from "./failure.js";
+import { Inputs, seedOf } from "./inputs.js";
+import { readOutputs } from "./read-outputs.js";
 import { buffersOf, runOp, type Sample, samples, withBuffer } from "./samples.js";
 
 const small = { tokens: 5, dtype: "f32", width: 6 } as const;
@@ -135,6 +137,26 @@ const traits: readonly Trait[] = [
       await checkUnchanged(context, outputs, before);
       runOp(context.backend, sample.op, call);
       await context.backend.sync();
+    },
+  },
+  {
+    // What a backend reserves it must not do as well: an output that is added to, or updated in place, tells.
+    name: "together",
+    async run(context, sample) {
+      const { backend } = context;
+      const outcome = async (submit: (work: () => void) => void): Promise<Map<string, TypedArray>> => {
+        const inputs = new Inputs(seedOf(sample.name));
+        const call = sample.build(context, inputs, small);
+        const { accumulate } = sample;
+        const sums = pick(buffersOf(call), accumulate === undefined ? [] : (sample.sums ?? []));
+        for (const buffer of sums.values()) backend.write(buffer, inputs.normal(buffer.length).raw);
+        const whole = accumulate === undefined ? call : ({ ...call, accumulate } as typeof call);
+        submit(() => runOp(backend, sample.op, whole));
+        return readOutputs(context, sample, whole);
+      };
+      const alone = await outcome((work) => work());
+      const results = await outcome((work) => together(backend, work));
+      for (const [name, values] of results) context.compareNorm(name, values, alone.get(name)!, 1e-3);
     },
   },
 ];

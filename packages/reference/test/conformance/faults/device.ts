@@ -52,6 +52,14 @@ export const deviceFaults: readonly Fault[] = [
     found: ["memory/scratch-does-not-grow"],
   },
   {
+    name: "what is reserved is done",
+    change: (correct) => ({
+      reserve: (op, call) => (correct.ops[op] as (call: OpCalls[typeof op]) => void)(call),
+    }),
+    cases: /^traits\/[^/]*\/together$/,
+    found: ["traits/mlp-backward/together", "traits/adamw-dense/together"],
+  },
+  {
     name: "free keeps memory",
     change: () => ({ free() {} }),
     cases: /^memory\//,
