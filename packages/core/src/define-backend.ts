@@ -110,6 +110,7 @@ export class DefinedBackend<H> implements Backend {
         this.#implementation.alloc(dtype, length, options.zeroed ?? true, label),
       );
       if (handle === undefined || handle instanceof Promise) {
+        if (handle instanceof Promise) handle.catch(() => {});
         const returned = describe(handle);
         throw new FlashMoeError(
           "BACKEND_FAILED",
@@ -358,31 +359,31 @@ export class DefinedBackend<H> implements Backend {
     }
     const { ops } = this.#implementation;
     this.#held?.reservations.push(() =>
-      this.#guard(op, () => this.#implementation.reserve?.(op, legal as never)),
+      this.#call(`reserve of ${op}`, () => this.#implementation.reserve?.(op, legal as never)),
     );
-    this.#submit(op, () => {
-      const answer: unknown = ops[op]?.(legal as never);
-      if (answer instanceof Promise) this.#refusePromise(op, answer);
-    });
+    this.#submit(op, () => ops[op]?.(legal as never));
   }
 
   /** Hands a call over, at once or when `together` does. */
-  #submit(what: string, call: () => void): void {
-    if (this.#held === undefined) this.#guard(what, call);
-    else {
-      this.#held.submissions.push(() => {
-        this.#assertUsable();
-        this.#guard(what, call);
-      });
+  #submit(what: string, call: () => unknown): void {
+    if (this.#held === undefined) {
+      this.#call(what, call);
+      return;
     }
+    this.#held.submissions.push(() => {
+      this.#assertUsable();
+      this.#call(what, call);
+    });
   }
 
   /** An async function passes as one that returns nothing, and its work would escape the order of calls. */
-  #refusePromise(op: OpName, promise: Promise<unknown>): never {
-    promise.catch(() => {});
+  #call(what: string, call: () => unknown): void {
+    const answer = this.#guard(what, call);
+    if (!(answer instanceof Promise)) return;
+    answer.catch(() => {});
     throw new FlashMoeError(
       "BACKEND_FAILED",
-      `${this.name}: ${op} returned a promise; an op enqueues its work and returns nothing`,
+      `${this.name}: ${what} returned a promise; it enqueues its work and returns nothing`,
     );
   }
 

@@ -6,6 +6,7 @@ import {
   forceLoss,
   type OpName,
   opNames,
+  together,
 } from "@flash-moe/core";
 import { describe, expect, it, vi } from "vitest";
 import { expectReject, expectThrow } from "../helpers/expect-error.js";
@@ -128,8 +129,30 @@ describe("an implementation in plain JavaScript", () => {
     expectThrow(
       () => backend.ops.linear({ rows: 1, inner: 1, columns: 1, a: one(), b: one(), output: one() }),
       "BACKEND_FAILED",
-      "fake: linear returned a promise; an op enqueues its work and returns nothing",
+      "fake: linear returned a promise; it enqueues its work and returns nothing",
     );
+  });
+
+  it("is told that write, copy, reserve and alloc must not be either", async () => {
+    const late = async () => {
+      throw new Error("after the call");
+    };
+    const override = { write: late, copy: late, reserve: late } as object;
+    const { backend } = fake({ override });
+    const one = () => backend.alloc("f32", 1);
+    const promise = "returned a promise; it enqueues its work and returns nothing";
+    expectThrow(() => backend.write(one(), new Float32Array(1)), "BACKEND_FAILED", `fake: write ${promise}`);
+    expectThrow(() => backend.copy(one(), one()), "BACKEND_FAILED", `fake: copy ${promise}`);
+    const call = { rows: 1, inner: 1, columns: 1, a: one(), b: one(), output: one() };
+    expectThrow(
+      () => together(backend, () => backend.ops.linear(call)),
+      "BACKEND_FAILED",
+      `fake: reserve of linear ${promise}`,
+    );
+    const asynchronous = fake({ override: { alloc: late as never } });
+    expectThrow(() => asynchronous.backend.alloc("f32", 1), "BACKEND_FAILED", "returned Promise");
+    // A rejection that nobody has caught would fail this test.
+    await new Promise((resolve) => setTimeout(resolve));
   });
 
   it("may return what it likes from an op but a promise", () => {
