@@ -5,9 +5,9 @@
 // medians over the rounds. `sizes` are their numbers, as in 0,2. Stores results/peers-wasm-node20.json, with the major
 // version of Node, whose engine counts.
 import { readCommandLine, takeNumber, takeSome } from "../tools/lib/command-line.mjs";
+import { installFolder } from "./install.mjs";
 import { ChildContender } from "./peers/child-contender.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
-import { installPeers } from "./peers/install.mjs";
 import { canPlaceThreads } from "./peers/place-threads.mjs";
 
 const allSizes = [
@@ -26,7 +26,7 @@ const settings = [
   { threads: 2 },
   ...(canPlaceThreads() ? [{ threads: 2, placed: true }] : []),
 ];
-const versions = installPeers();
+const versions = installFolder("peers", "700 MB");
 
 const rows = [];
 for (const size of sizes) {

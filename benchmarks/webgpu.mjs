@@ -8,10 +8,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { readCommandLine, takeNumber, takeSome } from "../tools/lib/command-line.mjs";
+import { installFolder } from "./install.mjs";
 import { describeCommit } from "./machine.mjs";
 import { compareLibraries, printComparison, storeComparison } from "./peers/compare.mjs";
 import { flashMoeRunner } from "./peers/flash-moe.mjs";
-import { installPeers } from "./peers/install.mjs";
 import { jaxRunner } from "./peers/jax-js.mjs";
 import { LocalContender } from "./peers/local-contender.mjs";
 import { openContenders } from "./peers/page-contender.mjs";
@@ -32,7 +32,7 @@ const { positionals } = readCommandLine(import.meta.url, {}, ["[sizes]", "[round
 const sizes = takeSome("sizes", positionals[0], allSizes);
 const rounds = takeNumber("rounds", positionals[1] ?? "5");
 useSoftwareDriverIfNoneIsNamed();
-const versions = installPeers();
+const versions = installFolder("peers", "700 MB");
 // It imports what has just been installed.
 const { onnxruntimeRunner } = await import("./peers/onnxruntime.mjs");
 const { gpu, passes } = startDawn();
