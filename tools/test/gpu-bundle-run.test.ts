@@ -33,6 +33,7 @@ function bundle(scripts: Record<string, string>): string {
   const app = join(folder, "app/tools/gpu-bundle");
   mkdirSync(app, { recursive: true });
   cpSync(join(tools, "gpu-bundle/run.sh"), join(folder, "run.sh"));
+  cpSync(join(tools, "lib"), join(folder, "app/tools/lib"), { recursive: true });
   for (const name of ["summary.mjs", "nvidia-smi.mjs"])
     cpSync(join(tools, "gpu-bundle", name), join(app, name));
   const all = { "device.mjs": 'console.log("a GPU")', "table.mjs": 'console.log("a table")', ...scripts };
