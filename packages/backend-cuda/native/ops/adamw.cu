@@ -38,8 +38,10 @@ void launch_step(Context& context, const AdamwCall& call) {
            nullptr, nullptr);
     return;
   }
-  const int64_t blocks = std::min(ceil_div(call.capacity * (call.columns / WIDTH), adamw_threads),
-                                  compact_blocks_per_multiprocessor * context.limits().multiprocessors);
+  // One at least, for the count is looked at even where no row can be used.
+  const int64_t most = compact_blocks_per_multiprocessor * context.limits().multiprocessors;
+  const int64_t blocks =
+      std::clamp<int64_t>(ceil_div(call.capacity * (call.columns / WIDTH), adamw_threads), 1, most);
   launch(context, "adamw", adamw_step<P, WIDTH, true>, blocks, adamw_threads, 0, call.parameter.as<P>(), buffers,
          settings, call.rows, call.columns, call.capacity, call.ids.as<int32_t>(), call.count.as<int32_t>(),
          context.id_errors());
@@ -60,7 +62,7 @@ void step(Context& context, const AdamwCall& call) {
 }  // namespace
 
 void adamw(Context& context, const AdamwCall& call) {
-  if (call.rows * call.columns == 0 || (call.compact && call.capacity == 0)) return;
+  if (call.columns == 0 || (call.rows == 0 && !call.compact)) return;
   if (call.parameter.dtype == DType::f16) return step<f16>(context, call);
   if (call.parameter.dtype == DType::bf16) return step<bf16>(context, call);
   step<float>(context, call);

@@ -12,14 +12,15 @@ interface Range {
 /** One launch, or one per range where buffers are split; compact, one before it for the grid. */
 export function adamw(call: AdamwCall<DeviceMemory>, context: OpContext): void {
   const { rows, columns, parameter, master, firstMoment, secondMoment, gradient, compact } = call;
-  if (rows * columns === 0 || compact?.capacity === 0) return;
   const width = parameter.dtype === "f32" ? 1 : 2;
-  const ids = compact ? context.whole("compact.ids", compact.ids) : context.absent;
   const count = compact ? context.whole("compact.count", compact.count) : context.absent;
-  const slot = compact ? idsSlot(context, rows) : 0;
+  // The count is looked at even where no row can be used.
   const grid = compact
     ? usedRowsGrid(context, compact.capacity, count, wordsPerRow(columns, width))
     : undefined;
+  if (rows * columns === 0 || compact?.capacity === 0) return;
+  const ids = compact ? context.whole("compact.ids", compact.ids) : context.absent;
+  const slot = compact ? idsSlot(context, rows) : 0;
   const updated = master === undefined ? [] : [master];
   const inPlace = [parameter, firstMoment, secondMoment, ...updated];
   const launch = (range: Range, from: Range): void => {

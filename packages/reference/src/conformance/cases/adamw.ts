@@ -61,6 +61,8 @@ const variants: readonly AdamwVariant[] = [
     compact: { capacity: 9, count: 8, outside: true },
   },
   { name: "f32/compact-count-over", rows: 20, columns: 5, compact: { capacity: 8, count: 9 } },
+  { name: "f32/compact-no-room-count-over", rows: 20, columns: 5, compact: { capacity: 0, count: 1 } },
+  { name: "f32/compact-no-rows-count-over", rows: 0, columns: 5, compact: { capacity: 0, count: 1 } },
   { name: "f32/compact-count-below", rows: 20, columns: 5, compact: { capacity: 8, count: -1 } },
   { name: "f32/compact-many-rows", rows: 70_001, columns: 3, compact: { capacity: 300, count: 299 } },
   ...(["f16", "bf16"] as const).flatMap((dtype): AdamwVariant[] => [
