@@ -16,7 +16,7 @@ export interface Addon {
   decodeCall(op: number, block: Float64Array): Record<string, unknown>;
 }
 
-export const interfaceVersion = 3;
+export const interfaceVersion = 4;
 
 interface DriverReport {
   /** Why nothing can be opened; empty if something can. */
@@ -49,6 +49,8 @@ export interface NativeDevice {
   readonly cacheBytes: number;
   /** Enqueues the call in the block. */
   run(op: number): void;
+  /** Takes the scratch that the call in the block will need, and gives it back. */
+  reserve(op: number): void;
   alloc(bytes: number, zeroed: boolean, label: string): number;
   free(address: number, bytes: number): void;
   /** Takes a copy of the data. */

@@ -64,6 +64,11 @@ export function createImplementation(
     ops: Object.fromEntries(
       opNames.map((name, number) => [name, bind(name, number)]),
     ) as unknown as Ops<CudaBuffer>,
+    reserve(name, call) {
+      (encodeCalls[name] as EncodeCall<OpName>)(device.block, call as never);
+      guard(() => device.reserve(opNames.indexOf(name)));
+      scratch.update();
+    },
     alloc(dtype, length, zeroed, label) {
       const bytes = length * bytesPerElement(dtype);
       if (bytes === 0) return { dtype, length, address: 0 };

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { type Backend, FlashMoeError } from "@flash-moe/core";
+import { type Backend, FlashMoeError, together } from "@flash-moe/core";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { itOnShim as it, openShim, shim, shimBinary } from "./helpers/shim.js";
 
@@ -157,5 +157,58 @@ it("has room for a buffer where calls that repeat keep scratch", async () => {
   buffer.dispose();
   for (let run = 0; run < 2; run++) forward();
   await backend.sync();
+  await backend.dispose();
+});
+
+it("begins none of several ops where one of them has no room, and times no kernel that did not run", async () => {
+  const limit = 2 ** 20;
+  const backend = await openShim({ memoryLimitBytes: limit });
+  const [tokens, hiddenSize, intermediateSize] = [6, 8, 40];
+  const floats = (length: number) =>
+    backend.upload(
+      Float32Array.from({ length }, (_, i) => Math.sin(i * 1.7)),
+      [length],
+    );
+  const [one, all, gate, up, down] = [1, tokens, intermediateSize, intermediateSize, intermediateSize].map(
+    (rows) => floats(rows * hiddenSize).buffer,
+  );
+  const gradient = floats(intermediateSize * hiddenSize);
+  const backward = (count: number) => {
+    const states = count === 1 ? one : all;
+    backend.ops.mlpBackward({
+      ...{ tokens: count, hiddenSize, intermediateSize, activation: "silu" },
+      ...{ hiddenStates: states, gate, up, down, gradOutput: states },
+      ...{ gradGate: gradient.buffer, accumulate: ["gradGate"] },
+    });
+  };
+  // The second one needs more.
+  const both = () =>
+    together(backend, () => {
+      backward(1);
+      backward(tokens);
+    });
+  const before = await gradient.read();
+  const held = backend.memory().liveBytes;
+  let refused = 0;
+  for (let left = 0; ; left += 256) {
+    const rest = backend.alloc("i32", (limit - held - left) / 4, { zeroed: false });
+    let error: unknown;
+    try {
+      both();
+    } catch (thrown) {
+      error = thrown;
+    }
+    rest.dispose();
+    if (error === undefined) break;
+    expect(error).toHaveProperty("code", "OUT_OF_MEMORY");
+    expect(await gradient.read()).toEqual(before);
+    refused++;
+  }
+  expect(refused).toBeGreaterThan(2);
+  expect(await gradient.read()).not.toEqual(before);
+
+  const alone = await backend.timeKernels(() => backward(tokens));
+  const reserved = await backend.timeKernels(() => together(backend, () => backward(tokens)));
+  expect(reserved.map(({ kernel }) => kernel)).toEqual(alone.map(({ kernel }) => kernel));
   await backend.dispose();
 });

@@ -8,7 +8,7 @@ namespace flash_moe {
 namespace {
 
 // Of the interface in src/addon.ts.
-constexpr int interface_version = 3;
+constexpr int interface_version = 4;
 
 #ifdef FLASH_MOE_SHIM
 constexpr bool shim = true;

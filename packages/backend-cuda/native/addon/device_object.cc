@@ -39,12 +39,19 @@ HostBytes bytes_of(const Napi::Value& value) {
   return {data, array.ByteLength()};
 }
 
+int op_number(const Napi::Value& value) {
+  const int op = value.As<Napi::Number>().Int32Value();
+  if (op < 0 || op >= op_count) throw Napi::RangeError::New(value.Env(), "there is no such op");
+  return op;
+}
+
 }  // namespace
 
 Napi::Function DeviceObject::define(Napi::Env env) {
   return DefineClass(env, "CudaDevice",
                      {
                          InstanceMethod<&DeviceObject::run>("run"),
+                         InstanceMethod<&DeviceObject::reserve>("reserve"),
                          InstanceMethod<&DeviceObject::alloc>("alloc"),
                          InstanceMethod<&DeviceObject::free>("free"),
                          InstanceMethod<&DeviceObject::write>("write"),
@@ -107,8 +114,7 @@ void DeviceObject::close() {
 }
 
 Napi::Value DeviceObject::run(const Napi::CallbackInfo& info) {
-  const int op = info[0].As<Napi::Number>().Int32Value();
-  if (op < 0 || op >= op_count) throw Napi::RangeError::New(env_, "there is no such op");
+  const int op = op_number(info[0]);
   const OpEntry& entry = op_table[op];
   guarded(env_, [&] {
     // A call is all that it depends on; the op's number, which tells calls of equal numbers apart, is part of it.
@@ -121,6 +127,16 @@ Napi::Value DeviceObject::run(const Napi::CallbackInfo& info) {
       key_bytes = sizeof(double) * (length + 1);
     }
     device_->run(entry.name, key, key_bytes, [&](Context& context) { entry.run(context, block_.call()); });
+  });
+  publish_memory();
+  return env_.Undefined();
+}
+
+// (op)
+Napi::Value DeviceObject::reserve(const Napi::CallbackInfo& info) {
+  const OpEntry& entry = op_table[op_number(info[0])];
+  guarded(env_, [&] {
+    device_->reserve(entry.name, [&](Context& context) { entry.run(context, block_.call()); });
   });
   publish_memory();
   return env_.Undefined();

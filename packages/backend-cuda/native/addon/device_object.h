@@ -20,6 +20,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
 
  private:
   Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value reserve(const Napi::CallbackInfo& info);
   Napi::Value alloc(const Napi::CallbackInfo& info);
   Napi::Value free(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);

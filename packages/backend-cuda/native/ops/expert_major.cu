@@ -78,8 +78,7 @@ void sort_by_expert(Context& context, const int32_t* ids, uint32_t pairs, uint32
 void find_expert_rows(Context& context, const uint2* sorted, uint32_t pairs, uint32_t num_experts,
                       const ExpertRows& rows) {
   const int64_t blocks = ceil_div(pairs, 256);
-  check(cudaMemsetAsync(rows.segments, 0, static_cast<size_t>(rows.rows) * sizeof(uint2), context.stream()),
-        "clearing the segments of experts");
+  clear(context, rows.segments, static_cast<size_t>(rows.rows) * sizeof(uint2), "clearing the segments of experts");
   if (rows.places) {
     launch(context, "expert_first_pairs", expert_first_pairs, blocks, 256, 0, sorted, rows.places, pairs, num_experts);
     prefix_sums(context, rows.places, pairs);

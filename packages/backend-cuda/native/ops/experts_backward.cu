@@ -39,7 +39,7 @@ int64_t cut_windows(int64_t pairs) { return pairs > expert_cut ? ceil_div(pairs,
 
 void clear(Context& context, const Buffer& buffer, int64_t elements) {
   if (!buffer || elements == 0) return;
-  check(cudaMemsetAsync(buffer.data, 0, static_cast<size_t>(elements) * 4, context.stream()), "clearing a gradient");
+  clear(context, buffer.data, static_cast<size_t>(elements) * 4, "clearing a gradient");
 }
 
 template <typename T, int VECTOR>

@@ -294,8 +294,7 @@ void backward(Context& context, const MlpBackwardCall& call, int64_t most_scratc
 
 void clear(Context& context, const Buffer& gradient, bool accumulate, int64_t elements) {
   if (!gradient || accumulate || elements == 0) return;
-  check(cudaMemsetAsync(gradient.data, 0, static_cast<size_t>(elements) * sizeof(float), context.stream()),
-        "cannot clear a gradient of the MLP");
+  clear(context, gradient.data, static_cast<size_t>(elements) * sizeof(float), "cannot clear a gradient of the MLP");
 }
 
 }  // namespace

@@ -54,6 +54,8 @@ class Context {
   virtual const DeviceLimits& limits() const = 0;
   // Kernels count ids that are out of range here with atomicAdd; the backend looks at the next await.
   virtual uint32_t* id_errors() const = 0;
+  // Whether the op is only to take the scratch that it needs: then nothing is enqueued.
+  virtual bool rehearses() const { return false; }
   // Around each launch, where kernels are timed.
   virtual void launching(const char*) {}
   virtual void launched() {}
@@ -78,6 +80,9 @@ inline Scratch::~Scratch() { context_.give_scratch(data_, bytes_); }
 template <typename... Parameters, typename... Arguments>
 void launch(Context& context, const char* name, void (*kernel)(Parameters...), int64_t blocks, int threads,
             size_t shared_bytes, Arguments... arguments);
+
+// Zeroes memory in the order of the stream; `doing` is what an error says.
+void clear(Context& context, void* data, size_t bytes, const char* doing);
 
 }  // namespace flash_moe
 

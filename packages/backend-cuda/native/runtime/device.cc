@@ -37,6 +37,11 @@ class OpenDevice : public Device {
     ~Reset() { running = nullptr; }
   };
 
+  struct Rehearsal {
+    bool& rehearses;
+    ~Rehearsal() { rehearses = false; }
+  };
+
   static void check(cudaError_t error, const std::string& doing) {
     if (error != cudaSuccess) fail(error, doing);
   }
@@ -96,7 +101,9 @@ class OpenDevice : public Device {
     if (timer_) timer_->end(stream_);
   }
 
-  bool explains() const override { return timer_ != nullptr; }
+  bool rehearses() const override { return rehearses_; }
+
+  bool explains() const override { return timer_ != nullptr && !rehearses_; }
   void expect(const std::string& way, double seconds) override {
     expectations_.push_back({op_, way, seconds * 1e9});
   }
@@ -216,6 +223,15 @@ class OpenDevice : public Device {
       call.runs++;
       call.launches = launches_;
       call.scratch_bytes = scratch_taken_;
+    });
+  }
+
+  void reserve(const char* name, const std::function<void(Context&)>& op) override {
+    guarded([&] {
+      op_ = name;
+      rehearses_ = true;
+      const Rehearsal end{rehearses_};
+      op(*this);
     });
   }
 
@@ -376,6 +392,7 @@ class OpenDevice : public Device {
 
   // Of the op that runs.
   const char* op_ = "";
+  bool rehearses_ = false;
   int launches_ = 0;
   size_t scratch_taken_ = 0;
   // The call that it is, and the same while it is captured.

@@ -82,6 +82,9 @@ class Device : public Context {
   // be replayed as a graph; no key (0 bytes) never is.
   virtual void run(const char* name, const void* key, size_t key_bytes, const std::function<void(Context&)>& op) = 0;
 
+  // Takes the scratch that the op will need and gives it back: OUT_OF_MEMORY where it cannot be had. Nothing runs.
+  virtual void reserve(const char* name, const std::function<void(Context&)>& op) = 0;
+
   // From now on every kernel is timed, until `stop_timing`, whose callback gets the times in order.
   virtual void start_timing() = 0;
   virtual void stop_timing(std::function<void(const Outcome&, const std::vector<KernelTime>&)> done) = 0;

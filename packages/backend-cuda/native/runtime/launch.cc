@@ -49,4 +49,8 @@ void launch_failed(cudaError_t error, const char* name, int64_t blocks, int thre
                   " bytes of shared memory)");
 }
 
+void clear(Context& context, void* data, size_t bytes, const char* doing) {
+  if (!context.rehearses()) check(cudaMemsetAsync(data, 0, bytes, context.stream()), doing);
+}
+
 }  // namespace flash_moe
