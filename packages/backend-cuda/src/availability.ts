@@ -1,5 +1,5 @@
 import type { Addon, NativeDeviceInfo } from "./addon.js";
-import { driverVersion } from "./driver.js";
+import { describeDriver } from "./driver.js";
 import { loadAddon } from "./load-addon.js";
 import { nodeModules } from "./node.js";
 import type { CudaOptions } from "./options.js";
@@ -33,10 +33,9 @@ export function findDevice(options: CudaOptions): Availability {
 /** What CUDA does not say when it has no device. */
 function whatElseIsKnown(driverCuda: number): string {
   const node = nodeModules();
-  const version = node === undefined ? undefined : driverVersion(node);
-  if (version === undefined) return "";
-  const named = version === "" ? "an NVIDIA driver" : `NVIDIA driver ${version}`;
+  const driver = node === undefined ? undefined : describeDriver(node);
+  if (driver === undefined) return "";
   return driverCuda === 0
-    ? `; the machine has ${named}, so if this is a container, start it with its GPUs (docker run --gpus all)`
-    : `; this is ${named}`;
+    ? `; the machine has ${driver}, so if this is a container, start it with its GPUs (docker run --gpus all)`
+    : `; this is ${driver}`;
 }

@@ -7,7 +7,7 @@ const versionFile = "/proc/driver/nvidia/version";
 const wslDriver = "/usr/lib/wsl/lib/libcuda.so.1";
 
 /** "580.65.06"; "" if there is a driver that does not say; undefined if there is none. Loads and starts nothing. */
-export function driverVersion({ fs }: NodeModules): string | undefined {
+function driverVersion({ fs }: NodeModules): string | undefined {
   try {
     return /\b\d{3,}\.\d+(\.\d+)?\b/.exec(fs.readFileSync(versionFile, "utf8"))?.[0] ?? "";
   } catch {
@@ -15,9 +15,8 @@ export function driverVersion({ fs }: NodeModules): string | undefined {
   }
 }
 
-/** "has NVIDIA driver 580.65.06" and so on, after "this machine". */
-export function describeDriver(node: NodeModules): string {
+/** "NVIDIA driver 580.65.06" or "an NVIDIA driver"; undefined if there is none. */
+export function describeDriver(node: NodeModules): string | undefined {
   const version = driverVersion(node);
-  if (version === undefined) return "has no NVIDIA driver either";
-  return version === "" ? "does have an NVIDIA driver" : `does have NVIDIA driver ${version}`;
+  return version === "" ? "an NVIDIA driver" : version && `NVIDIA driver ${version}`;
 }

@@ -4,6 +4,7 @@ import { type NodeModules, nodeModules } from "./node.js";
 
 const platformPackage = "@flash-moe/backend-cuda-linux-x64";
 const binaryName = "flash_moe_cuda.node";
+const noDriver = "no NVIDIA driver";
 
 /** The addon, or why there is none. */
 export type LoadedAddon = { readonly addon: Addon } | { readonly reason: string };
@@ -50,13 +51,19 @@ function findBinary(load: NodeJS.Require): string | undefined {
 }
 
 function noBinary(node: NodeModules): string {
+  const driver = describeDriver(node);
   const musl =
     node.fs.existsSync("/lib/ld-musl-x86_64.so.1") && !node.fs.existsSync("/lib64/ld-linux-x86-64.so.2");
-  const what = musl
-    ? `there is no binary of the CUDA backend for musl, and this machine has no glibc`
-    : `the package ${platformPackage} with the binary is not installed: npm install ${platformPackage}, or in a ` +
-      "clone of flash-moe build it: pnpm build:cuda, which needs nvcc";
-  return `${what} (this machine ${describeDriver(node)})`;
+  if (musl) {
+    return `there is no binary of the CUDA backend for musl, and this machine has no glibc (it has ${driver ?? noDriver})`;
+  }
+  const missing = `the package ${platformPackage} with the binary is not installed`;
+  // The package alone would not help.
+  if (driver === undefined) return `this machine has ${noDriver}, and ${missing}`;
+  return (
+    `${missing}: npm install ${platformPackage}, or in a clone of flash-moe build it: pnpm build:cuda, which needs nvcc ` +
+    `(this machine has ${driver})`
+  );
 }
 
 /** What the dynamic linker said, and what that means. */

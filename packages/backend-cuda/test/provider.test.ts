@@ -71,11 +71,15 @@ describe("probe says what is missing:", () => {
 
   it("the package with the binary, and what it would find", async () => {
     vi.stubGlobal("process", machine({}));
-    expect(await reason()).toMatch(/npm install @flash-moe\/backend-cuda-linux-x64.*has no NVIDIA driver/);
+    expect(await reason()).toBe(
+      "this machine has no NVIDIA driver, and the package @flash-moe/backend-cuda-linux-x64 with the binary is not installed",
+    );
     vi.stubGlobal("process", machine(driverFile));
-    expect(await reason()).toContain("does have NVIDIA driver 580.65.06");
+    expect(await reason()).toMatch(
+      /npm install @flash-moe\/backend-cuda-linux-x64.*has NVIDIA driver 580\.65\.06/,
+    );
     vi.stubGlobal("process", machine({ "/usr/lib/wsl/lib/libcuda.so.1": "" }));
-    expect(await reason()).toContain("does have an NVIDIA driver");
+    expect(await reason()).toContain("this machine has an NVIDIA driver");
   });
 
   it("the C library of the binary", async () => {
