@@ -102,7 +102,10 @@ it("has packed what there is when it is killed", async () => {
   const begun = join(directory, "begun");
   const run = bundle({
     "training.mjs": "console.log('{}')",
-    "bench.mjs": `(await import("node:fs")).writeFileSync(${JSON.stringify(begun)}, ""); setInterval(() => {}, 1000);`,
+    // Nobody ends it: it goes with the folder.
+    "bench.mjs": `import { existsSync, writeFileSync } from "node:fs";
+      writeFileSync(${JSON.stringify(begun)}, "");
+      setInterval(() => existsSync(${JSON.stringify(begun)}) || process.exit(), 100);`,
   });
   const child = spawn("sh", [run, "--out", results, "--pack", pack, "training", "bench"], { detached: true });
   const ended = new Promise((resolve) => child.once("exit", resolve));

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { type Backend, FlashMoeError, together } from "@flash-moe/core";
+import { type Backend, FlashMoeError, timeKernels, together } from "@flash-moe/core";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { itOnShim as it, openShim, shim, shimBinary } from "./helpers/shim.js";
 
@@ -207,8 +207,8 @@ it("begins none of several ops where one of them has no room, and times no kerne
   expect(refused).toBeGreaterThan(2);
   expect(await gradient.read()).not.toEqual(before);
 
-  const alone = await backend.timeKernels(() => backward(tokens));
-  const reserved = await backend.timeKernels(() => together(backend, () => backward(tokens)));
+  const alone = await timeKernels(backend, () => backward(tokens));
+  const reserved = await timeKernels(backend, () => together(backend, () => backward(tokens)));
   expect(reserved.map(({ kernel }) => kernel)).toEqual(alone.map(({ kernel }) => kernel));
   await backend.dispose();
 });

@@ -22,6 +22,7 @@ const ABSENT = -1.0;
 
 var<workgroup> bests: array<atomic<u32>, 2>;
 var<workgroup> smallest: atomic<u32>;
+var<workgroup> found: atomic<u32>;
 var<workgroup> keys_of: array<u32, 1024>;
 var<workgroup> gradients: array<f32, 1024>;
 
@@ -35,6 +36,12 @@ fn pair_distance(start: u32, pair: u32, best_x: f32, best_y: f32) -> f32 {
   let x = distance_bits(best_x, key_value(order_key(logits[start + i])));
   let y = distance_bits(best_y, key_value(order_key(logits[start + params.keys_x + j])));
   return bounded_distance(x) + bounded_distance(y);
+}
+
+fn is_above_minus_infinity(start: u32, pair: u32) -> bool {
+  let i = u32(ids[pair]) / params.keys_y;
+  let j = u32(ids[pair]) % params.keys_y;
+  return logits[start + i] != 0xff800000u && logits[start + params.keys_x + j] != 0xff800000u;
 }
 
 @compute @workgroup_size(THREADS)
@@ -55,6 +62,7 @@ fn main(
   }
   if (thread == 0u) {
     atomicStore(&smallest, 0xffffffffu);
+    atomicStore(&found, 0u);
   }
   workgroupBarrier();
   var own_best = vec2<u32>();
@@ -70,15 +78,18 @@ fn main(
   let logs = log_sums(start, params.keys_x, params.keys_y, best_x, best_y, thread);
 
   var own_smallest = 0xffffffffu;
+  var own_found = 0u;
   for (var n = thread; n < params.top_k; n += THREADS) {
     let distance = pair_distance(start, first_pair + n, best_x, best_y);
     if (distance == ABSENT) {
       report(params.slot, first_pair + n, bitcast<u32>(ids[first_pair + n]));
     } else {
       own_smallest = min(own_smallest, bitcast<u32>(distance));
+      own_found |= select(2u, 3u, is_above_minus_infinity(start, first_pair + n));
     }
   }
   atomicMin(&smallest, own_smallest);
+  atomicOr(&found, own_found);
   workgroupBarrier();
   var shift = -(logs.x + logs.y);
   if (params.normalize == 1u) {
@@ -140,6 +151,7 @@ fn main(
       grad_logits[start + key] = bitcast<u32>(sum);
     }
   }
+  let valid = logs.z == 1.0 && (params.normalize == 0u || atomicLoad(&found) != 2u);
   let total = sum_over_threads(vec2<f32>(own_total, 0.0), thread).x;
   for (var key = thread; key < keys; key += THREADS) {
     let is_x = key < params.keys_x;
@@ -147,7 +159,7 @@ fn main(
     let log_sum = select(logs.y, logs.x, is_x);
     let distance = bounded_distance(distance_bits(best, key_value(order_key(logits[start + key]))));
     let gradient = bitcast<f32>(grad_logits[start + key]) - exp_negative(distance + log_sum) * total;
-    grad_logits[start + key] = select(NAN_BITS, bitcast<u32>(gradient), logs.z == 1.0);
+    grad_logits[start + key] = select(NAN_BITS, bitcast<u32>(gradient), valid);
   }
 }
 

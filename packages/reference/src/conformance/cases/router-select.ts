@@ -205,6 +205,21 @@ export const routerSelectCases: readonly ConformanceCase[] = [
     run: (context) => runBackward(context, { name: "", tokens: 9, keys: [5, 7], topK: 30 }, true, "repeated"),
   },
   {
+    // Weights relative to pairs that all have a logit of -infinity are 0 / 0, though other keys are finite.
+    id: "router-select-backward/ids-at-minus-infinity",
+    needs: needs({ ops: ["routerSelectBackward"] }),
+    run: (context) =>
+      runBackward(
+        context,
+        {
+          ...{ name: "", tokens: 8, keys: [37, 41], topK: 5 },
+          logits: (inputs, length) => inputs.sprinkled(length, [-infinity]),
+        },
+        true,
+        "worst",
+      ),
+  },
+  {
     id: "router-select-backward/accumulate",
     needs: needs({ ops: ["routerSelectBackward"] }),
     run: (context) =>
@@ -265,7 +280,7 @@ async function runBackward(
   context: CaseContext,
   variant: RouterVariant,
   normalizeWeights: boolean,
-  choice: "distinct" | "repeated" | "outside",
+  choice: "distinct" | "repeated" | "outside" | "worst",
   accumulate = false,
 ): Promise<void> {
   const { inputs } = context;
@@ -281,6 +296,14 @@ async function runBackward(
     outsideOf(keysX * keysY).forEach((id, n) => {
       ids[(2 * n + 1) * topK + n] = id;
     });
+  }
+  if (choice === "worst") {
+    for (let token = 0; token < tokens; token += 2) {
+      const start = token * (keysX + keysY);
+      const key = Array.from(logits.values.subarray(start, start + keysX)).indexOf(-infinity);
+      if (key < 0) continue;
+      for (let slot = 0; slot < topK; slot++) ids[token * topK + slot] = key * keysY + slot;
+    }
   }
   const gradWeights = inputs.normal(tokens * topK);
   const start = inputs.normal(tokens * (keysX + keysY));
