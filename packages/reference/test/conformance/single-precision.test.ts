@@ -13,7 +13,7 @@ import { type Change, openWrapped } from "./wrapped-backend.js";
 
 /** Cases that compare numbers. What a device reports late has nothing to do with its arithmetic. */
 const compared = /^(linear|batch-norm|router-select|experts|mlp|adamw|layer)/;
-const reported = /outside|count-over/;
+const reported = /outside|count-(over|below)/;
 
 function computedIn(precision: Precision): Change {
   return (_correct, { inner, enqueue }) => {
