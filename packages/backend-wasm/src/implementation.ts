@@ -8,6 +8,8 @@ import {
   hostArray,
   type OpCalls,
   type OpName,
+  type Ops,
+  opNames,
   type TypedArray,
 } from "@flash-moe/core";
 import type { Instance } from "./instance.js";
@@ -74,18 +76,22 @@ export function createImplementation(
     }
   }
 
-  function bind<Name extends OpName>(name: Name): (call: OpCalls<WasmBuffer>[Name]) => void {
-    const op = opFunctions[name];
-    return (call) => {
-      const plan = new OpPlan(name, use(), runtime.budget);
-      try {
-        op(call, plan);
-        run(plan.steps, plan.microseconds);
-      } finally {
-        plan.release();
-      }
-    };
+  /** Hands the steps of a call to `then`, while they have their scratch. */
+  function plan<Name extends OpName>(
+    name: Name,
+    call: OpCalls<WasmBuffer>[Name],
+    then: (plan: OpPlan) => void,
+  ): void {
+    const planned = new OpPlan(name, use(), runtime.budget);
+    try {
+      opFunctions[name](call, planned);
+      then(planned);
+    } finally {
+      planned.release();
+    }
   }
+
+  const runPlan = ({ steps, microseconds }: OpPlan): void => run(steps, microseconds);
 
   async function end(): Promise<void> {
     const crew = instance?.crew;
@@ -94,18 +100,9 @@ export function createImplementation(
   }
 
   return {
-    ops: {
-      linear: bind("linear"),
-      batchNormForward: bind("batchNormForward"),
-      batchNormBackward: bind("batchNormBackward"),
-      routerSelectForward: bind("routerSelectForward"),
-      routerSelectBackward: bind("routerSelectBackward"),
-      expertsForward: bind("expertsForward"),
-      expertsBackward: bind("expertsBackward"),
-      mlpForward: bind("mlpForward"),
-      mlpBackward: bind("mlpBackward"),
-      adamw: bind("adamw"),
-    },
+    ops: Object.fromEntries(
+      opNames.map((name) => [name, (call: never) => plan(name, call, runPlan)]),
+    ) as unknown as Ops<WasmBuffer>,
     alloc(dtype, length, zeroed, label) {
       const { memory } = use();
       const bytes = length * bytesPerElement(dtype);
@@ -134,14 +131,7 @@ export function createImplementation(
       const copy = engineMemory(() => source.slice(), "the copy that write takes", source.length);
       crew.doInTurn(() => store(copy));
     },
-    reserve(name, call) {
-      const plan = new OpPlan(name, use(), runtime.budget);
-      try {
-        opFunctions[name](call, plan);
-      } finally {
-        plan.release();
-      }
-    },
+    reserve: (name, call) => plan(name, call, () => {}),
     async read(buffer, offset, length) {
       const { crew, memory } = use();
       const bytes = length * bytesPerElement(buffer.dtype);

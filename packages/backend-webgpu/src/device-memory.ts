@@ -41,12 +41,18 @@ export function bindingOf(memory: DeviceMemory, part: Part): Binding {
 }
 
 /**
- * Elements of each part when a buffer may have `limitBytes` at most. All but the last are multiples of 512 bytes: cut
+ * Where each part begins, and its elements, when a buffer may have `limitBytes` at most. All but the last are multiples of 512 bytes: cut
  * where an f32 buffer is cut, a 16-bit one is then still cut at multiples of 256.
  */
-export function splitLengths(dtype: DType, length: number, limitBytes: number): number[] {
+export function splitRanges(
+  dtype: DType,
+  length: number,
+  limitBytes: number,
+): Pick<Part, "start" | "length">[] {
   const most = (Math.floor(limitBytes / 512) * 512) / bytesPerElement(dtype);
-  const lengths: number[] = [];
-  for (let start = 0; start < length; start += most) lengths.push(Math.min(most, length - start));
-  return lengths;
+  const ranges: Pick<Part, "start" | "length">[] = [];
+  for (let start = 0; start < length; start += most) {
+    ranges.push({ start, length: Math.min(most, length - start) });
+  }
+  return ranges;
 }

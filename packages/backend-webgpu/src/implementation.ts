@@ -9,7 +9,7 @@ import type {
 } from "@flash-moe/core";
 import { bytesPerElement, FlashMoeError, hostArray, MemoryBudget, opNames } from "@flash-moe/core";
 import { CommandQueue } from "./command-queue.js";
-import { type Binding, type DeviceMemory, splitLengths } from "./device-memory.js";
+import { type Binding, type DeviceMemory, splitRanges } from "./device-memory.js";
 import { ErrorScopes } from "./error-scopes.js";
 import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 import { IdErrors, idErrorBytes } from "./id-errors.js";
@@ -116,11 +116,9 @@ export function createImplementation(
   ): Promise<void>[] {
     const size = bytesPerElement(memory.dtype);
     const bytes = new Uint8Array(target.buffer);
-    let start = 0;
-    return splitLengths(memory.dtype, length, partBytes).map((count) => {
+    return splitRanges(memory.dtype, length, partBytes).map(({ start, length: count }) => {
       const from = offset + start;
       const at = start * size;
-      start += count;
       const first = firstByte(memory, from);
       return mapped(Math.ceil((first + count * size) / 4) * 4, "a copy for read", (buffer) => {
         copyToStaging(device, memory, from, count, buffer);

@@ -7,7 +7,7 @@ import {
   type DType,
   FlashMoeError,
 } from "@flash-moe/core";
-import { type DeviceMemory, type Part, splitLengths, wordBytes } from "./device-memory.js";
+import { type DeviceMemory, type Part, splitRanges, wordBytes } from "./device-memory.js";
 import type { GpuBuffer } from "./gpu-types.js";
 import { memoryUsage } from "./transfers.js";
 
@@ -63,17 +63,13 @@ export function wrapGpuBuffer(
       `buffer has ${buffer.size} bytes; ${length} ${dtype} from byte ${byteOffset} on take ${bytes}`,
     );
   }
-  const parts: Part[] = [];
-  let start = 0;
-  for (const partLength of splitLengths(dtype, length, backend.capabilities.maxOperandBytes!)) {
-    parts.push({
+  const parts = splitRanges(dtype, length, backend.capabilities.maxOperandBytes!).map(
+    (range): Part => ({
       buffer,
-      byteOffset: byteOffset + start * bytesPerElement(dtype),
-      start,
-      length: partLength,
-    });
-    start += partLength;
-  }
+      byteOffset: byteOffset + range.start * bytesPerElement(dtype),
+      ...range,
+    }),
+  );
   const memory: DeviceMemory = { dtype, length, label, parts, queue };
   return adoptHandle(backend, memory, dtype, length, { label });
 }

@@ -1,6 +1,6 @@
 import { bytesPerElement, type DType, FlashMoeError, type TypedArray } from "@flash-moe/core";
 import type { Binding, DeviceMemory, Part } from "./device-memory.js";
-import { bindingOf, splitLengths, wordBytes } from "./device-memory.js";
+import { bindingOf, splitRanges, wordBytes } from "./device-memory.js";
 import type { ErrorScopes } from "./error-scopes.js";
 import { GPU_BUFFER_USAGE } from "./gpu-constants.js";
 import type { Device } from "./live-context.js";
@@ -20,15 +20,13 @@ export function createMemory(
 ): DeviceMemory {
   const what = label === "" ? `a buffer of ${length} ${dtype}` : `${label} (${length} ${dtype})`;
   const parts: Part[] = [];
-  let start = 0;
   try {
-    for (const partLength of splitLengths(dtype, length, partBytes)) {
-      const size = wordBytes(dtype, partLength);
+    for (const range of splitRanges(dtype, length, partBytes)) {
+      const size = wordBytes(dtype, range.length);
       const buffer = scopes.watch(`allocating ${what}`, ["out-of-memory", "validation"], () =>
         device.queue.device.createBuffer({ label, size, usage: memoryUsage }),
       );
-      parts.push({ buffer, byteOffset: 0, start, length: partLength });
-      start += partLength;
+      parts.push({ buffer, byteOffset: 0, ...range });
     }
   } catch (error) {
     for (const { buffer } of parts) buffer.destroy();

@@ -113,7 +113,7 @@ function ranges(buffers: readonly DeviceMemory[]): Range[] {
   });
 }
 
-/** Offsets are multiples of 256 bytes, whichever buffer made the cut: see `splitLengths`. */
+/** Offsets are multiples of 256 bytes, whichever buffer made the cut: see `splitRanges`. */
 function rangeBinding({ dtype, parts }: DeviceMemory, low: number, high: number): Binding {
   const bytes = dtype === "f32" ? 4 : 2;
   const part = parts.find(({ start, length }) => low >= start && low < start + length)!;

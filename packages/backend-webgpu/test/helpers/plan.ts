@@ -1,6 +1,6 @@
 import type { DType, FloatDType, OpCalls, OpName } from "@flash-moe/core";
 import type { CommandQueue } from "../../src/command-queue.js";
-import { type DeviceMemory, splitLengths } from "../../src/device-memory.js";
+import { type DeviceMemory, splitRanges } from "../../src/device-memory.js";
 import { PlanningContext } from "../../src/live-context.js";
 import { opFunctions } from "../../src/ops/index.js";
 import { type Variant, variantKey } from "../../src/pipelines.js";
@@ -10,12 +10,11 @@ const queue = undefined as unknown as CommandQueue;
 
 /** A buffer that is nowhere, cut at `limit` bytes. */
 export function memory(dtype: DType, length: number, limit: number = 2 ** 30): DeviceMemory {
-  let start = 0;
-  const parts = splitLengths(dtype, length, limit).map((partLength) => {
-    const part = { buffer: gpuBuffer, byteOffset: 0, start, length: partLength };
-    start += partLength;
-    return part;
-  });
+  const parts = splitRanges(dtype, length, limit).map((range) => ({
+    buffer: gpuBuffer,
+    byteOffset: 0,
+    ...range,
+  }));
   return { dtype, length, label: "", parts, queue };
 }
 

@@ -5,6 +5,8 @@ import {
   giveWay,
   type OpCalls,
   type OpName,
+  type Ops,
+  opNames,
 } from "@flash-moe/core";
 import type { Computation, OpContext } from "./op-context.js";
 import { adamw } from "./ops/adamw.js";
@@ -62,18 +64,7 @@ export function createImplementation(runtime: BackendRuntime): BackendImplementa
   }
 
   return {
-    ops: {
-      linear: bind("linear"),
-      batchNormForward: bind("batchNormForward"),
-      batchNormBackward: bind("batchNormBackward"),
-      routerSelectForward: bind("routerSelectForward"),
-      routerSelectBackward: bind("routerSelectBackward"),
-      expertsForward: bind("expertsForward"),
-      expertsBackward: bind("expertsBackward"),
-      mlpForward: bind("mlpForward"),
-      mlpBackward: bind("mlpBackward"),
-      adamw: bind("adamw"),
-    },
+    ops: Object.fromEntries(opNames.map((name) => [name, bind(name)])) as unknown as Ops<Storage>,
     alloc(dtype, length, _zeroed, label) {
       try {
         const storage = createStorage(dtype, length);
